@@ -1,0 +1,2 @@
+//! Stage-2 translation tables.
+#![no_std]

@@ -1,0 +1,3 @@
+//! The host tool: set-up, image, bundle, run, test, bench.
+
+fn main() {}
