@@ -1,1 +1,8 @@
-//! To be written.
+//! What an exit means for the guest: one file per kind of trap.
+//!
+//! Everything here is pure: it takes what the hardware reported and the guest's
+//! registers as values and says what to do. The vCPU loop does it.
+//!
+//! - [`inject`]: an exception into the guest, as its CPU would have taken it.
+
+pub mod inject;
