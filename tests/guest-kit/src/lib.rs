@@ -66,6 +66,7 @@ macro_rules! print {
 /// Prints a line to the console.
 #[macro_export]
 macro_rules! println {
+    () => { $crate::uart::print(format_args!("\n")) };
     ($($argument:tt)*) => {
         $crate::uart::print(format_args!("{}\n", format_args!($($argument)*)))
     };
