@@ -92,7 +92,7 @@ impl Task {
         arch::set_guest_mpidr(vcpu.mpidr());
         self.el1.load(authentication);
         self.simd.load();
-        irq::load_interface(&self.interface);
+        self.interface.load();
         irq::with_list_registers(|lrs| vm.vgic.restore(vcpu.index, lrs));
         // A timer interrupt that the guest has not finished with is linked to
         // the physical one, which must be active then and only then.
@@ -105,7 +105,7 @@ impl Task {
         let (vm, vcpu) = (self.vcpu.vm, self.vcpu);
         self.vtimer = VirtualTimer::save();
         irq::with_list_registers(|lrs| vm.vgic.save(vcpu.index, lrs));
-        self.interface = irq::save_interface();
+        self.interface.save();
         irq::set_timer_active(false);
         self.el1.save(authentication);
         self.simd.save();
