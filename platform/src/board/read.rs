@@ -26,7 +26,7 @@ pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
     if let Some(root) = walk.node() {
         reader.board.model = root.property(b"model").and_then(|value| str::from_utf8(text(value)).ok());
     }
-    while let Some(node) = walk.next()? {
+    while let Some(node) = walk.advance()? {
         reader.node(&node);
     }
     reader.finish(console);

@@ -22,6 +22,7 @@ pub(crate) mod testing;
 mod token;
 mod value;
 mod walk;
+mod words;
 
 use core::fmt;
 
@@ -42,6 +43,8 @@ pub enum DtError {
     Version,
     /// The header's sizes and offsets point outside the blob.
     Truncated,
+    /// The blob or its structure block does not begin at a multiple of four.
+    Misaligned,
     /// An unknown token at this offset.
     BadToken(u32),
     /// The structure block ends in the middle of a node.
@@ -56,6 +59,7 @@ impl fmt::Display for DtError {
             Self::NotATree => write!(f, "no device tree: its first word is not 0xd00dfeed"),
             Self::Version => write!(f, "device tree format is not version 17: rebuild it with a current dtc"),
             Self::Truncated => write!(f, "device tree header points past the end: the file is truncated"),
+            Self::Misaligned => write!(f, "device tree is not aligned: load it at a multiple of 8"),
             Self::BadToken(at) => {
                 write!(f, "device tree is damaged: unknown token at structure offset {at:#x}")
             }
@@ -86,12 +90,13 @@ pub fn blob_size(header: &[u8]) -> Result<u32, DtError> {
 #[derive(Clone, Copy)]
 pub struct Tree<'dt> {
     structure: &'dt [u8],
+    structure_words: &'dt [u32],
     strings: &'dt [u8],
     reservations: &'dt [u8],
 }
 
 impl<'dt> Tree<'dt> {
-    /// Checks the header of `blob` (which may be longer than the tree).
+    /// Checks the header of `blob`, which must begin at a multiple of four and may be longer than the tree.
     pub fn new(blob: &'dt [u8]) -> Result<Self, DtError> {
         let size = blob_size(blob)? as usize;
         let blob = blob.get(..size).ok_or(DtError::Truncated)?;
@@ -100,6 +105,7 @@ impl<'dt> Tree<'dt> {
         let reservations = blob.get(tree.header().memory_reserve_map_offset as usize..);
         Ok(Self {
             structure: tree.structs_block(),
+            structure_words: words::words(tree.structs_block()).ok_or(DtError::Misaligned)?,
             strings: tree.strings_block(),
             reservations: reservations.ok_or(DtError::Truncated)?,
         })
@@ -120,6 +126,12 @@ impl<'dt> Tree<'dt> {
         let rest = self.strings.get(offset as usize..)?;
         let end = rest.iter().position(|&byte| byte == 0)?;
         rest.get(..end)
+    }
+
+    /// Whether the name at `offset` of the strings block is `name`.
+    fn is_string(&self, offset: u32, name: &[u8]) -> bool {
+        let rest = self.strings.get(offset as usize..).unwrap_or(&[]);
+        rest.first() == name.first() && matches!(rest.strip_prefix(name), Some([0, ..]))
     }
 }
 

@@ -49,17 +49,64 @@ struct Frame<'dt> {
     reg: &'dt [u8],
 }
 
+/// The properties that a frame keeps.
+#[derive(Clone, Copy)]
+enum Known {
+    Compatible,
+    Reg,
+    Ranges,
+    Status,
+    DeviceType,
+    AddressCells,
+    SizeCells,
+    InterruptParent,
+    Other,
+}
+
+impl Known {
+    fn of_name(name: &[u8]) -> Self {
+        match name {
+            b"compatible" => Self::Compatible,
+            b"reg" => Self::Reg,
+            b"ranges" => Self::Ranges,
+            b"status" => Self::Status,
+            b"device_type" => Self::DeviceType,
+            b"#address-cells" => Self::AddressCells,
+            b"#size-cells" => Self::SizeCells,
+            b"interrupt-parent" => Self::InterruptParent,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What was found at offsets of the strings block, by the offsets' low bits. Trees use the same few names over and
+/// over, and nearly always one copy of each, so most are recognised without being read.
+struct Names([(u32, Known); 32]);
+
+impl Names {
+    fn get(&mut self, tree: &Tree<'_>, offset: u32) -> Known {
+        let slot = &mut self.0[offset as usize % 32];
+        if slot.0 != offset {
+            *slot = (offset, tree.string(offset).map_or(Known::Other, Known::of_name));
+        }
+        slot.1
+    }
+}
+
 /// A position in the tree: a node and its ancestors.
 pub struct Walk<'dt> {
     tree: Tree<'dt>,
     tokens: Tokens<'dt>,
     frames: Vec<Frame<'dt>, MAX_DEPTH>,
+    names: Names,
 }
 
 impl<'dt> Walk<'dt> {
     /// At the root node.
     pub fn new(tree: &Tree<'dt>) -> Result<Self, DtError> {
-        let mut walk = Self { tree: *tree, tokens: Tokens::new(tree), frames: Vec::new() };
+        // No name is at the offset that the empty slots carry: no block is that long.
+        let names = Names([(u32::MAX, Known::Other); 32]);
+        let mut walk = Self { tree: *tree, tokens: Tokens::new(tree), frames: Vec::new(), names };
         match walk.tokens.next()? {
             Token::Begin(name) => walk.enter(0, name)?,
             _ => return Err(DtError::NoRoot),
@@ -92,7 +139,7 @@ impl<'dt> Walk<'dt> {
     }
 
     /// Moves to the next node in depth-first order; `None` after the last.
-    pub fn next(&mut self) -> Result<Option<Node<'_, 'dt>>, DtError> {
+    pub fn advance(&mut self) -> Result<Option<Node<'_, 'dt>>, DtError> {
         loop {
             let offset = self.tokens.offset();
             match self.tokens.next()? {
@@ -146,16 +193,16 @@ impl<'dt> Walk<'dt> {
         let mut properties = self.tokens;
         while let Token::Property { name, value } = properties.next()? {
             self.tokens = properties;
-            match self.tree.string(name).unwrap_or(&[]) {
-                b"compatible" => frame.compatible = value,
-                b"reg" => frame.reg = value,
-                b"ranges" => frame.ranges = Some(value),
-                b"status" => frame.is_enabled &= matches!(text(value), b"okay" | b"ok"),
-                b"device_type" => frame.device_type = text(value),
-                b"#address-cells" => frame.address_cells = cell_count(value),
-                b"#size-cells" => frame.size_cells = cell_count(value),
-                b"interrupt-parent" => frame.interrupt_parent = word(value, 0),
-                _ => {}
+            match self.names.get(&self.tree, name) {
+                Known::Compatible => frame.compatible = value,
+                Known::Reg => frame.reg = value,
+                Known::Ranges => frame.ranges = Some(value),
+                Known::Status => frame.is_enabled &= matches!(text(value), b"okay" | b"ok"),
+                Known::DeviceType => frame.device_type = text(value),
+                Known::AddressCells => frame.address_cells = cell_count(value),
+                Known::SizeCells => frame.size_cells = cell_count(value),
+                Known::InterruptParent => frame.interrupt_parent = word(value, 0),
+                Known::Other => {}
             }
         }
         // The caller made sure that there is room; a frame too many would only lose this node.
@@ -234,7 +281,7 @@ impl<'dt> Node<'_, 'dt> {
     pub fn property(&self, name: &[u8]) -> Option<&'dt [u8]> {
         let mut properties = Tokens::at(self.tree, self.frame.first_property);
         while let Ok(Token::Property { name: offset, value }) = properties.next() {
-            if self.tree.string(offset) == Some(name) {
+            if self.tree.is_string(offset, name) {
                 return Some(value);
             }
         }
@@ -453,7 +500,7 @@ mod tests {
         let blob = builder.build();
         let mut walk = Walk::new(&Tree::new(&blob).expect("valid header")).expect("has a root");
         let mut nodes = 1;
-        while walk.next().expect("valid tree").is_some() {
+        while walk.advance().expect("valid tree").is_some() {
             nodes += 1;
         }
         assert_eq!(nodes, MAX_DEPTH);

@@ -86,7 +86,7 @@ fn by_name<'dt>(tree: &Tree<'dt>, name: &'dt [u8]) -> Result<Result<Console<'dt>
 /// The first enabled UART that we drive.
 fn first<'dt>(tree: &Tree<'dt>) -> Result<Option<Console<'dt>>, DtError> {
     let mut walk = Walk::new(tree)?;
-    while let Some(node) = walk.next()? {
+    while let Some(node) = walk.advance()? {
         if node.is_enabled()
             && let Some(info) = UartInfo::from_node(&node)
         {
