@@ -332,7 +332,7 @@ impl State {
     }
 
     const fn raw_interrupts(&self) -> u32 {
-        let receive = if self.received.len() == 0 {
+        let receive = if self.received.is_empty() {
             0
         } else if self.has_fifos() {
             INT_RX | INT_RT
