@@ -46,7 +46,7 @@ pub const TRANSMIT_RING: usize = 4096;
 
 /// Typed bytes one VM may have waiting. Larger than the FIFO, so that pasted
 /// text survives a guest that is slow to look.
-const RECEIVE_RING: usize = 256;
+const RECEIVE_RING: usize = 1024;
 
 /// State of a level-sensitive interrupt line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,18 +143,21 @@ pub struct Vpl011 {
 }
 
 impl Vpl011 {
-    /// A UART out of reset with nothing to send.
+    /// A UART without power: [`Vpl011::reset`] it before a guest sees it. All
+    /// its bytes are zero, so that a static array of them costs the image
+    /// nothing.
     pub const fn new() -> Self {
-        let state = State::new();
-        Self { published: AtomicU64::new(state.summary()), state: Mutex::new(state) }
+        let state =
+            State { registers: Registers::UNPOWERED, sent: ByteRing::new(), received: ByteRing::new() };
+        Self { published: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
-    /// Back to the reset state, as when the VM restarts. What the guest has
+    /// The reset state, for a VM that starts or restarts. What the guest has
     /// already sent is kept: its last words are the ones that matter.
     pub fn reset(&self) -> Option<Level> {
         self.change(|state| {
             state.registers = Registers::RESET;
-            state.received = ByteRing::new();
+            state.received.clear();
         })
         .1
     }
@@ -284,29 +287,31 @@ struct Registers {
 }
 
 impl Registers {
-    const RESET: Self = Self {
+    const UNPOWERED: Self = Self {
         ilpr: 0,
         ibrd: 0,
         fbrd: 0,
         lcr_h: 0,
-        // RXE and TXE; UARTEN is off. As in QEMU's model bytes flow anyhow:
-        // many small guests print without any set-up.
-        cr: 0x300,
-        // Both triggers at one half.
-        ifls: 0x12,
+        cr: 0,
+        ifls: 0,
         imsc: 0,
         dmacr: 0,
         rsr: 0,
         latched: 0,
         data_error: 0,
     };
+
+    const RESET: Self = Self {
+        // RXE and TXE; UARTEN is off. As in QEMU's model bytes flow anyhow:
+        // many small guests print without any set-up.
+        cr: 0x300,
+        // Both triggers at one half.
+        ifls: 0x12,
+        ..Self::UNPOWERED
+    };
 }
 
 impl State {
-    const fn new() -> Self {
-        Self { registers: Registers::RESET, sent: ByteRing::new(), received: ByteRing::new() }
-    }
-
     /// FR, RIS and MIS as [`Vpl011::published`] keeps them.
     const fn summary(&self) -> u64 {
         let raw = self.raw_interrupts();
@@ -332,7 +337,7 @@ impl State {
     }
 
     const fn raw_interrupts(&self) -> u32 {
-        let receive = if self.received.len() == 0 {
+        let receive = if self.received.is_empty() {
             0
         } else if self.has_fifos() {
             INT_RX | INT_RT
@@ -412,7 +417,7 @@ impl State {
             register::LCR_H => {
                 // Switching the FIFOs on or off empties the receiver.
                 if (registers.lcr_h ^ value) & LCR_H_FEN != 0 {
-                    self.received = ByteRing::new();
+                    self.received.clear();
                 }
                 registers.lcr_h = value & 0xff;
             }

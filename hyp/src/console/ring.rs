@@ -51,6 +51,12 @@ impl<const N: usize> ByteRing<N> {
         N - self.len()
     }
 
+    /// Forgets everything inside.
+    pub const fn clear(&mut self) {
+        self.taken = self.pushed;
+        self.lost = 0;
+    }
+
     /// Adds `byte`, or counts it as lost if the ring is full.
     pub fn push(&mut self, byte: u8) {
         if self.len() < N {

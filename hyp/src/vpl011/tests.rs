@@ -42,8 +42,14 @@ fn drain(uart: &Vpl011) -> Vec<u8> {
     }
 }
 
-fn with_fifos() -> Vpl011 {
+fn powered() -> Vpl011 {
     let uart = Vpl011::new();
+    assert_eq!(uart.reset(), None);
+    uart
+}
+
+fn with_fifos() -> Vpl011 {
+    let uart = powered();
     store(&uart, LCR_H, 0x70);
     uart
 }
@@ -63,7 +69,7 @@ fn fill(uart: &Vpl011) -> usize {
 
 #[test]
 fn reset_values_are_the_manuals() {
-    let uart = Vpl011::new();
+    let uart = powered();
     let expected = [
         (RSR_ECR, 0),
         (FR, 0x97),
@@ -85,7 +91,7 @@ fn reset_values_are_the_manuals() {
 
 #[test]
 fn linux_recognises_the_part() {
-    let uart = Vpl011::new();
+    let uart = powered();
     let byte = |index: u64| load(&uart, IDENTIFICATION + 4 * index);
     let peripheral = (0..4).fold(0, |id, index| id | byte(index) << (8 * index));
     let cell = (0..4).fold(0, |id, index| id | byte(4 + index) << (8 * index));
@@ -96,7 +102,7 @@ fn linux_recognises_the_part() {
 
 #[test]
 fn configuration_reads_back_without_reserved_bits() {
-    let uart = Vpl011::new();
+    let uart = powered();
     let kept = [
         (ILPR, 0xff),
         (IBRD, 0xffff),
@@ -115,7 +121,7 @@ fn configuration_reads_back_without_reserved_bits() {
 
 #[test]
 fn narrow_reads_pick_their_bytes() {
-    let uart = Vpl011::new();
+    let uart = powered();
     store(&uart, IBRD, 0xabcd);
     assert_eq!(uart.read(IBRD, Width::Byte).value, 0xcd);
     assert_eq!(uart.read(IBRD + 1, Width::Byte).value, 0xab);
@@ -126,7 +132,7 @@ fn narrow_reads_pick_their_bytes() {
 
 #[test]
 fn a_read_beside_the_data_register_eats_nothing() {
-    let uart = Vpl011::new();
+    let uart = powered();
     type_in(&uart, b"a");
     assert_eq!(uart.read(DR + 1, Width::Byte).value, 0);
     assert_eq!(load(&uart, DR), u32::from(b'a'));
@@ -134,7 +140,7 @@ fn a_read_beside_the_data_register_eats_nothing() {
 
 #[test]
 fn a_guest_that_sets_nothing_up_can_print() {
-    let uart = Vpl011::new();
+    let uart = powered();
     for &byte in b"early\n" {
         assert_eq!(load(&uart, FR) & (FR_TXFF | FR_BUSY), 0);
         assert!(store(&uart, DR, u32::from(byte)));
@@ -155,7 +161,7 @@ fn a_slow_console_shows_as_a_full_fifo() {
 
 #[test]
 fn without_fifos_one_byte_fills_the_transmitter() {
-    let uart = Vpl011::new();
+    let uart = powered();
     let written = fill(&uart);
     assert_eq!(written, TRANSMIT_RING - FIFO_DEPTH + 1);
 }
@@ -242,7 +248,7 @@ fn overrun_is_told_once_and_cleared_by_the_guest() {
 
 #[test]
 fn loopback_sends_to_the_guest_itself() {
-    let uart = Vpl011::new();
+    let uart = powered();
     store(&uart, CR, 0x381);
     assert!(!store(&uart, DR, u32::from(b'o')));
     assert_eq!(load(&uart, DR), u32::from(b'o'));
@@ -286,7 +292,7 @@ fn linux_startup(uart: &Vpl011) {
 
 #[test]
 fn linux_starts_up_quiet_and_listening() {
-    let uart = Vpl011::new();
+    let uart = powered();
     type_in(&uart, b"early bird");
     linux_startup(&uart);
     assert_eq!(uart.line(), Level::Low);
@@ -327,7 +333,7 @@ fn linux_interrupt(uart: &Vpl011, pending: &mut Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn linux_sends_a_long_text_by_interrupts_and_loses_nothing() {
-    let uart = Vpl011::new();
+    let uart = powered();
     linux_startup(&uart);
     let text: Vec<u8> = (0..3 * TRANSMIT_RING).map(|n| b'a' + (n % 26) as u8).collect();
     let mut pending = text.clone();
@@ -355,7 +361,7 @@ fn linux_sends_a_long_text_by_interrupts_and_loses_nothing() {
 
 #[test]
 fn linux_reads_pasted_text_whole() {
-    let uart = Vpl011::new();
+    let uart = powered();
     linux_startup(&uart);
     let text = [b'p'; 200];
     type_in(&uart, &text);
@@ -372,7 +378,7 @@ proptest! {
     fn nothing_a_guest_does_panics_or_desynchronises_the_line(
         accesses in prop::collection::vec((0u64..0x1100, width(), any::<u64>(), 0u8..4), 1..200)
     ) {
-        let uart = Vpl011::new();
+        let uart = powered();
         for (offset, width, value, kind) in accesses {
             let before = uart.line();
             let told = match kind {
