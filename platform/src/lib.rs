@@ -3,5 +3,7 @@
 
 pub mod board;
 pub mod dt;
+pub mod gic;
 pub mod intid;
+pub mod mmio;
 pub mod uart;
