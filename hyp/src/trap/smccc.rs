@@ -1,9 +1,10 @@
 //! Calls by HVC and SMC: the SMC Calling Convention 1.2 (DEN 0028).
 //!
-//! A guest has no firmware but EL2, so both instructions mean the same; only
-//! where the guest goes on differs ([`Conduit`]). [`call`] sorts a call by its
-//! function identifier and has `vpsci` answer PSCI's. What nobody offers returns
-//! NOT_SUPPORTED, as the convention wants, so a guest may probe freely.
+//! A guest has no firmware but EL2, so both instructions mean the same; only where
+//! the guest goes on differs ([`Conduit`]). [`answer_at_once`] is the short way for
+//! the commonest call; [`call`] sorts any call by its function identifier and has
+//! `vpsci` answer PSCI's. What nobody offers returns NOT_SUPPORTED, as the convention
+//! wants, so a guest may probe freely.
 //!
 //! An HVC or SMC with an immediate other than zero is no call of this convention
 //! and, like any instruction that this machine lacks, [undefined](is_call).
@@ -66,18 +67,17 @@ pub const fn is_call(immediate: u16) -> bool {
     immediate == 0
 }
 
-/// Answers a call of vCPU `caller` with X0 to X3 as `arguments`.
+/// The answer to a call that needs nothing but its identifier, X0: PSCI_VERSION.
+///
+/// For the caller to try first and in line, since this is what guests measure a hypercall by.
+/// [`call`] knows the answer as well.
 #[inline]
-pub fn call(arguments: [u64; 4], caller: u64, vm: &impl PoweredVm) -> Outcome {
-    // First and inline, as it is what guests measure a hypercall by.
-    if arguments[0] as u32 == vpsci::VERSION {
-        return Outcome::Return(vpsci::IMPLEMENTED_VERSION);
-    }
-    call_other(arguments, caller, vm)
+pub const fn answer_at_once(x0: u64) -> Option<u64> {
+    if x0 as u32 == vpsci::VERSION { Some(vpsci::IMPLEMENTED_VERSION) } else { None }
 }
 
-#[inline(never)]
-fn call_other([function, arguments @ ..]: [u64; 4], caller: u64, vm: &impl PoweredVm) -> Outcome {
+/// Answers a call of vCPU `caller` with X0 to X3 as `arguments`.
+pub fn call([function, arguments @ ..]: [u64; 4], caller: u64, vm: &impl PoweredVm) -> Outcome {
     // The identifier is W0; the upper half may hold anything.
     match function as u32 {
         VERSION => Outcome::Return(IMPLEMENTED_VERSION),
@@ -102,7 +102,7 @@ fn arch_feature(function: u32) -> Result<u64, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Conduit, Outcome, PoweredVm, call, is_call};
+    use super::{Conduit, Outcome, PoweredVm, answer_at_once, call, is_call};
     use crate::vpsci::{Power, PowerState};
 
     const NOT_SUPPORTED: Outcome = Outcome::Return(u64::MAX);
@@ -127,6 +127,12 @@ mod tests {
     #[test]
     fn psci_version_is_answered() {
         assert_eq!(answer(0x8400_0000, 0), Outcome::Return(0x0001_0001));
+    }
+
+    #[test]
+    fn only_psci_version_is_answered_at_once() {
+        let answers = [0xffff_ffff_8400_0000, 0x8400_0001, 0xc400_0000].map(answer_at_once);
+        assert_eq!(answers, [Some(0x0001_0001), None, None]);
     }
 
     #[test]
