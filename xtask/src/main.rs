@@ -1,3 +1,49 @@
-//! The host tool: set-up, image, bundle, run, test, bench.
+//! The host tool: everything that happens around the hypervisor on the machine a developer sits at.
+//!
+//! One command per module: `setup` (fetch what is missing), `image` (build), `pack` and `check` (guest bundles), `run`,
+//! `test` and `bench` (in QEMU). `make` is the menu over it.
 
-fn main() {}
+mod cpio;
+mod layout;
+mod process;
+mod setup;
+mod step;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use layout::Layout;
+use setup::Part;
+
+/// Builds, runs and tests the Entresol hypervisor.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch what this machine lacks: QEMU, Debian's kernel, the Rust target
+    Setup,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let layout = Layout::find();
+    match task {
+        Task::Setup => setup::ensure(&layout, &[Part::Rust, Part::Qemu, Part::Debian]),
+    }
+}
