@@ -3,11 +3,23 @@
 //! One command per module: `setup` (fetch what is missing), `image` (build), `pack` and `check` (guest bundles), `run`,
 //! `test` and `bench` (in QEMU). `make` is the menu over it.
 
+mod bundle;
+mod console;
 mod cpio;
+mod expect;
+mod flatten;
+mod frames;
+mod image;
 mod layout;
+mod log;
 mod process;
+mod qemu;
+mod run;
+mod scenario;
+mod script_arguments;
 mod setup;
 mod step;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -29,6 +41,10 @@ struct Arguments {
 enum Task {
     /// Fetch what this machine lacks: QEMU, Debian's kernel, the Rust target
     Setup,
+    /// Build build/Image, build/entresol.elf and the small guests
+    Image,
+    /// Build and boot in QEMU
+    Run(Box<run::Options>),
 }
 
 fn main() -> ExitCode {
@@ -45,5 +61,11 @@ fn run(task: Task) -> Result<()> {
     let layout = Layout::find();
     match task {
         Task::Setup => setup::ensure(&layout, &[Part::Rust, Part::Qemu, Part::Debian]),
+        Task::Image => {
+            setup::ensure(&layout, &[Part::Rust])?;
+            image::hypervisor(&layout)?;
+            image::guests(&layout)
+        }
+        Task::Run(options) => run::run(&layout, &options),
     }
 }

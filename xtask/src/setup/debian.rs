@@ -13,11 +13,15 @@ use flate2::read::GzDecoder;
 use super::apt::{self, PrivateApt};
 use super::stamp;
 use crate::cpio::Archive;
+use crate::flatten::is_linux_image;
 use crate::layout::Layout;
 use crate::step::{note, step};
 
 /// Raise it when what is below `.cache/debian` must be made anew.
-const RECIPE: &str = "debian recipe 1";
+const RECIPE: &str = "debian recipe 2";
+
+/// Device trees of the boards that QEMU emulates but has no tree for, below the package's directory of trees.
+const DEVICE_TREES: [&str; 2] = ["broadcom/bcm2711-rpi-4-b.dtb", "freescale/imx8mp-evk.dtb"];
 
 /// What runs first in the guest. The line it prints is what scripts wait for.
 const INIT: &str = include_str!("guest-init.sh");
@@ -45,6 +49,11 @@ pub(crate) fn ensure(layout: &Layout) -> Result<()> {
     let image = uncompressed(&fs::read(kernel_file(&root.join("boot"))?)?)?;
     fs::write(fresh.join("Image"), image)?;
     fs::write(fresh.join("initrd"), initrd(&fs::read(busybox_file(&root)?)?))?;
+    let trees = root.join("usr/lib").join(&kernel);
+    for tree in DEVICE_TREES.map(|tree| trees.join(tree)) {
+        let name = tree.file_name().unwrap_or_default();
+        fs::copy(&tree, fresh.join(name)).with_context(|| format!("{kernel} holds no {}", tree.display()))?;
+    }
     fs::write(fresh.join("kernel-package"), format!("{kernel}\n"))?;
     for leftover in [&root, &fresh.join("packages"), &state] {
         fs::remove_dir_all(leftover)?;
@@ -69,7 +78,6 @@ fn busybox_file(root: &Path) -> Result<PathBuf> {
 /// (`drivers/firmware/efi/libstub/zboot-header.S`: "zimg" at 4, offset and size of the payload at 8, its kind at 24) are
 /// what other releases and distributions ship.
 fn uncompressed(kernel: &[u8]) -> Result<Vec<u8>> {
-    let magic = |bytes: &[u8]| bytes.get(56..60) == Some(b"ARM\x64");
     let image = if kernel.starts_with(&[0x1f, 0x8b]) {
         gunzip(kernel)?
     } else if kernel.get(4..8) == Some(b"zimg") {
@@ -81,7 +89,7 @@ fn uncompressed(kernel: &[u8]) -> Result<Vec<u8>> {
     } else {
         kernel.to_vec()
     };
-    if !magic(&image) {
+    if !is_linux_image(&image) {
         bail!("Debian's kernel is no arm64 Image");
     }
     Ok(image)
