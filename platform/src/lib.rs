@@ -1,4 +1,9 @@
 //! The board: device tree to facts, and drivers for what EL2 itself drives.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
+pub mod board;
+pub mod dt;
+pub mod gic;
 pub mod intid;
+pub mod mmio;
+pub mod uart;

@@ -1,1 +1,3 @@
-//! To be written.
+//! One UART for everybody.
+
+pub mod ring;

@@ -1,0 +1,310 @@
+//! Physical interrupts: the machine's GIC as EL2 uses it.
+//!
+//! EL2 takes five kinds: the kick (an SGI between CPUs), the guest's virtual
+//! timer, EL2's own timer, the maintenance interrupt of the virtual interface,
+//! and devices that EL2 drives (the console). It runs with interrupts masked,
+//! so one is taken either because it ended a guest's run ([`handle_one`]) or
+//! because an idle CPU woke up ([`handle_pending`]).
+//!
+//! [`Controller`] is the machine's GIC; guests get the same version, because
+//! their CPU interface is the machine's virtual one.
+
+mod list_registers;
+
+pub use list_registers::VirtualInterface;
+
+use crate::arch;
+use crate::trap::Leave;
+use crate::vcpu::{Attention, Vcpu};
+use crate::vcpu_set::VcpuSet;
+use crate::vgic::{ListRegs, Version};
+use crate::vtimer::VTIMER;
+use crate::{console, percpu};
+use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
+use list_registers::MachineListRegs;
+use platform::board::{Board, GicInfo};
+use platform::gic::{v2, v3};
+use platform::intid::IntId;
+use spin::Once;
+
+/// The kick: look at what asks for attention.
+const KICK: IntId = IntId::sgi(0);
+
+/// EL2's physical timer.
+const EL2_TIMER: IntId = IntId::ppi(10);
+
+/// Maintenance of the virtual interface.
+const MAINTENANCE: IntId = IntId::ppi(9);
+
+/// INTIDs from here on are special: nothing was pending.
+const SPECIAL: u32 = 1020;
+
+/// The machine's interrupt controller.
+enum Controller {
+    V2(v2::Gic),
+    V3(v3::Gic),
+}
+
+static CONTROLLER: Once<Controller> = Once::new();
+
+/// The console's INTID, 0 if it has none.
+static CONSOLE_INTID: AtomicU32 = AtomicU32::new(0);
+
+/// Why the interrupt controller can't be used.
+#[derive(Clone, Copy, Debug)]
+pub enum NoController {
+    /// The device tree has none that we know.
+    Missing,
+    /// It is a GICv2 without the virtualisation registers (GICH, GICV).
+    NoVirtualisation,
+    /// Its registers can't be mapped.
+    Map(arch::MapError),
+}
+
+impl fmt::Display for NoController {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str(
+                "the device tree has no interrupt controller that Entresol knows (arm,gic-v3, arm,gic-400, \
+                 arm,cortex-a15-gic)",
+            ),
+            Self::NoVirtualisation => f.write_str(
+                "the GICv2 in the device tree has no virtualisation registers: its `reg` needs four ranges",
+            ),
+            Self::Map(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Sets up what all CPUs share, on the first CPU.
+pub fn init(board: &Board<'_>) -> Result<Version, NoController> {
+    let controller = match board.gic.as_ref().ok_or(NoController::Missing)? {
+        GicInfo::V3 { dist, redists, stride, .. } => {
+            let map = |region: &platform::Region| arch::map_device(region.base, region.size).map_err(NoController::Map);
+            let dist = map(dist)?;
+            for region in redists {
+                map(region)?;
+            }
+            Controller::V3(v3::Gic::new(dist, redists, *stride, arch::linear))
+        }
+        GicInfo::V2 { dist, cpu, hyp, .. } => {
+            let map = |region: &platform::Region| arch::map_device(region.base, region.size).map_err(NoController::Map);
+            Controller::V2(v2::Gic::new(map(dist)?, map(cpu)?, map(hyp)?))
+        }
+    };
+    let version = match &controller {
+        Controller::V2(gic) => {
+            gic.init_distributor();
+            Version::V2
+        }
+        Controller::V3(gic) => {
+            gic.init_distributor();
+            Version::V3
+        }
+    };
+    CONTROLLER.call_once(|| controller);
+    Ok(version)
+}
+
+/// Sets up this CPU's share: its interface, and the private interrupts that
+/// EL2 takes.
+pub fn init_cpu() {
+    let private = [KICK, EL2_TIMER, MAINTENANCE, VTIMER];
+    match controller() {
+        Some(Controller::V2(gic)) => {
+            gic.init_cpu();
+            private.iter().for_each(|&intid| gic.enable(intid));
+        }
+        Some(Controller::V3(gic)) => {
+            gic.init_cpu(arch::mpidr());
+            arch::init_gic_cpu_interface();
+            private.iter().for_each(|&intid| gic.enable_private(arch::mpidr(), intid));
+        }
+        None => {}
+    }
+    MachineListRegs::here().switch_on();
+}
+
+/// Makes a device interrupt arrive at the first CPU.
+pub fn enable_console(intid: IntId) {
+    CONSOLE_INTID.store(intid.raw(), Ordering::Relaxed);
+    match controller() {
+        Some(Controller::V2(gic)) => gic.enable_shared(intid, 0),
+        Some(Controller::V3(gic)) => gic.enable_shared(intid, arch::mpidr()),
+        None => {}
+    }
+}
+
+/// Makes CPU `index` look at what asks for attention.
+pub fn kick(index: usize) {
+    match controller() {
+        Some(Controller::V2(gic)) => {
+            arch::complete_inner();
+            gic.send_sgi(KICK, index);
+        }
+        Some(Controller::V3(_)) => {
+            if let Some(mpidr) = percpu::mpidr_of(index) {
+                arch::send_sgi(mpidr, KICK.raw());
+            }
+        }
+        None => {}
+    }
+}
+
+/// Takes the one interrupt that ended a run of `vcpu`. The virtual timer's is
+/// by far the most frequent, so it is looked for first.
+#[inline]
+pub fn handle_one(vcpu: &Vcpu) -> Leave {
+    let taken = Taken::acknowledge();
+    match taken.intid() {
+        Some(intid) if intid == VTIMER => {
+            show_timer(vcpu);
+            // Only the priority drops: the guest's EOI deactivates.
+            taken.drop_priority();
+            Leave::Stay
+        }
+        Some(intid) => handle(taken, intid, Some(vcpu)),
+        None => Leave::Stay,
+    }
+}
+
+/// Takes everything that is pending, on a CPU that just woke up. `resident` is
+/// the vCPU in the processor.
+pub fn handle_pending(resident: Option<&Vcpu>) {
+    loop {
+        let taken = Taken::acknowledge();
+        let Some(intid) = taken.intid() else { return };
+        if intid != VTIMER {
+            handle(taken, intid, resident);
+            continue;
+        }
+        if let Some(vcpu) = resident {
+            show_timer(vcpu);
+            vcpu.attend(Attention::INTERRUPTS);
+        }
+        taken.drop_priority();
+    }
+}
+
+/// Everything but the virtual timer.
+fn handle(taken: Taken, intid: IntId, resident: Option<&Vcpu>) -> Leave {
+    arch::percpu().interrupts.fetch_add(1, Ordering::Relaxed);
+    taken.drop_priority();
+    let leave = match (intid, resident) {
+        (MAINTENANCE, Some(vcpu)) => {
+            show_interrupts(vcpu);
+            Leave::Stay
+        }
+        // The common kick: an interrupt for the vCPU that was running. If it is
+        // all that asks for attention here, there is nothing to look around for.
+        (KICK, Some(vcpu)) if arch::percpu().vcpus().len() == 1 && vcpu.attention() == Attention::INTERRUPTS => {
+            if vcpu.take(Attention::INTERRUPTS) {
+                show_interrupts(vcpu);
+            }
+            Leave::Stay
+        }
+        (EL2_TIMER, _) => {
+            arch::disarm_el2_timer();
+            Leave::LookAround
+        }
+        (intid, _) if intid.raw() == CONSOLE_INTID.load(Ordering::Relaxed) => {
+            console::interrupt();
+            Leave::LookAround
+        }
+        _ => Leave::LookAround,
+    };
+    taken.deactivate();
+    leave
+}
+
+/// Shows the guest its virtual timer's interrupt, linked to the physical one.
+#[inline]
+fn show_timer(vcpu: &Vcpu) {
+    with_list_registers(|lrs| vcpu.vm.vgic.deliver_hw(vcpu.index, VTIMER, VTIMER, lrs));
+}
+
+/// Brings the list registers of the resident `vcpu` up to date.
+pub fn show_interrupts(vcpu: &Vcpu) {
+    let others = with_list_registers(|lrs| vcpu.vm.vgic.flush(vcpu.index, lrs));
+    vcpu.vm.kick(others);
+}
+
+/// After something `vcpu`, which is resident, did: the vCPUs in `wake` have to
+/// look at their interrupts. Its own are shown at once.
+#[inline]
+pub fn show_or_kick(vcpu: &Vcpu, wake: VcpuSet) -> Leave {
+    if wake.is_empty() {
+        return Leave::Stay;
+    }
+    if wake.contains(vcpu.index) {
+        show_interrupts(vcpu);
+    }
+    let others = wake.without(vcpu.index);
+    if others.is_empty() {
+        return Leave::Stay;
+    }
+    vcpu.vm.kick(others);
+    // One of them may live here, and nobody sends a kick to oneself.
+    let here = others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
+    if here { Leave::LookAround } else { Leave::Stay }
+}
+
+/// Whether the virtual timer's interrupt counts as active on this CPU: it must
+/// while the resident guest has not finished with its virtual twin.
+pub fn set_timer_active(active: Active) {
+    match controller() {
+        Some(Controller::V2(gic)) => gic.set_active(VTIMER, active),
+        Some(Controller::V3(gic)) => gic.set_private_active(arch::mpidr(), VTIMER, active),
+        None => {}
+    }
+}
+
+/// Calls `act` with this CPU's list registers.
+#[inline]
+pub fn with_list_registers<T>(act: impl FnOnce(&mut MachineListRegs) -> T) -> T {
+    act(&mut MachineListRegs::here())
+}
+
+#[inline]
+fn controller() -> Option<&'static Controller> {
+    CONTROLLER.get()
+}
+
+/// An acknowledged interrupt: the raw value that ending it wants back.
+struct Taken(u32);
+
+impl Taken {
+    #[inline]
+    fn acknowledge() -> Self {
+        Self(match controller() {
+            Some(Controller::V3(_)) => arch::acknowledge(),
+            Some(Controller::V2(gic)) => gic.acknowledge(),
+            None => SPECIAL,
+        })
+    }
+
+    /// `None` if nothing was pending.
+    #[inline]
+    fn intid(&self) -> Option<IntId> {
+        // GICv2 has the sender of an SGI above bit 10.
+        IntId::try_new(self.0 & 0x3ff)
+    }
+
+    #[inline]
+    fn drop_priority(&self) {
+        match controller() {
+            Some(Controller::V3(_)) => arch::drop_priority(self.0),
+            Some(Controller::V2(gic)) => gic.drop_priority(self.0),
+            None => {}
+        }
+    }
+
+    fn deactivate(&self) {
+        match controller() {
+            Some(Controller::V3(_)) => arch::deactivate(self.0),
+            Some(Controller::V2(gic)) => gic.deactivate(self.0),
+            None => {}
+        }
+    }
+}
