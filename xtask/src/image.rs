@@ -1,7 +1,7 @@
 //! Building what runs on the board: the hypervisor's image and the small guest programs.
 //!
 //! Main functions: [`hypervisor`] leaves `build/entresol.elf` (symbols and log strings) and `build/Image`; [`guests`]
-//! leaves each program as `build/guests/NAME.elf` and `NAME.bin`.
+//! leaves each program as `build/guests/NAME` (ELF) and `NAME.bin` (flat).
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(crate) fn guests(layout: &Layout) -> Result<()> {
     build(layout, &packages)?;
     for name in GUESTS {
         let place = layout.guests().join(name);
-        export(layout, name, &place.with_extension("elf"), &place.with_extension("bin"))?;
+        export(layout, name, &place, &place.with_extension("bin"))?;
     }
     Ok(())
 }
@@ -67,14 +67,15 @@ fn export(layout: &Layout, program: &str, elf: &Path, flat: &Path) -> Result<Vec
 }
 
 /// A file that is as it should be keeps its time stamp, and stays whole for whoever is reading it.
-fn write_if_changed(path: &Path, contents: &[u8]) -> Result<()> {
+pub(crate) fn write_if_changed(path: &Path, contents: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == contents) {
         return Ok(());
     }
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
-    let fresh = path.with_extension("new");
-    fs::write(&fresh, contents).with_context(|| format!("cannot write {}", fresh.display()))?;
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    fs::write(&fresh, contents).with_context(|| format!("cannot write {}", path.display()))?;
     fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -10,6 +10,7 @@ mod expect;
 mod flatten;
 mod frames;
 mod image;
+mod kernel;
 mod layout;
 mod log;
 mod process;
@@ -21,6 +22,7 @@ mod setup;
 mod step;
 mod terminal;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -43,6 +45,24 @@ enum Task {
     Setup,
     /// Build build/Image, build/entresol.elf and the small guests
     Image,
+    /// Pack a vms.toml and the files it names into the one file a boot loader passes as initrd
+    Pack {
+        /// The guests
+        #[arg(value_name = "VMS.TOML")]
+        manifest: PathBuf,
+        /// The bundle to write
+        #[arg(short, long, value_name = "FILE", default_value = "build/bundle")]
+        output: PathBuf,
+    },
+    /// Say what the hypervisor would say to a vms.toml
+    Check {
+        /// The guests
+        #[arg(value_name = "VMS.TOML")]
+        manifest: PathBuf,
+        /// The board's device tree; without it, a board with enough of everything
+        #[arg(long, value_name = "FILE")]
+        dtb: Option<PathBuf>,
+    },
     /// Build and boot in QEMU
     Run(Box<run::Options>),
 }
@@ -66,6 +86,8 @@ fn run(task: Task) -> Result<()> {
             image::hypervisor(&layout)?;
             image::guests(&layout)
         }
+        Task::Pack { manifest, output } => bundle::pack(&layout, &manifest, &output),
+        Task::Check { manifest, dtb } => bundle::check(&layout, &manifest, dtb.as_deref()),
         Task::Run(options) => run::run(&layout, &options),
     }
 }

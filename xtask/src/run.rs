@@ -113,7 +113,7 @@ fn packed(layout: &Layout, manifest: &Path) -> Result<PathBuf> {
     }
     let name = manifest.file_stem().unwrap_or(OsStr::new("vms"));
     let place = layout.build().join(name).with_extension("bundle");
-    bundle::pack(manifest, &place)?;
+    bundle::pack(layout, manifest, &place)?;
     Ok(place)
 }
 
@@ -134,7 +134,8 @@ fn headless(mut session: Session, options: &Options) -> Result<()> {
     let script = options.script.0.clone();
     let end = if options.expect_poweroff || script.is_empty() { End::PowerOff } else { End::AllSeen };
     let plan = Plan { script, end, timeout: Duration::from_secs(options.timeout) };
-    scenario::play(&mut session, &plan, |event| show(event, &mut 0))??;
+    let mut column = 0;
+    scenario::play(&mut session, &plan, |event| show(event, &mut column))??;
     let seconds = session.transcript().elapsed().as_secs_f32();
     note(&format!("all was as expected after {seconds:.1} s"));
     Ok(())
