@@ -6,6 +6,7 @@
 
 use crate::bundle::manifest::Then;
 use crate::console::say;
+use crate::guest::image::Segment;
 use crate::mem::guest::OutsideMemory;
 use crate::vm::{State, Vm};
 use crate::{arch, machine};
@@ -43,22 +44,11 @@ impl Ending {
 #[derive(Debug)]
 pub struct Images {
     /// What goes where, in any order.
-    pub segments: Vec<Segment>,
+    pub segments: Vec<Segment<'static>>,
     /// Guest address of the first instruction.
     pub entry: u64,
     /// Guest address of the device tree, which the guest gets in x0.
     pub device_tree: u64,
-}
-
-/// Bytes at a guest address, and zeroes behind them.
-#[derive(Debug)]
-pub struct Segment {
-    /// First guest address.
-    pub ipa: u64,
-    /// What is copied there.
-    pub bytes: &'static [u8],
-    /// How many zero bytes follow.
-    pub zeroes: u64,
 }
 
 /// VMs that are not off; the machine goes down with the last one.
@@ -109,12 +99,12 @@ impl Keeper {
     /// Copies or zeroes up to [`BUDGET`] bytes. `false` if all is in place.
     fn load_piece(&mut self, vm: &Vm) -> Result<bool, OutsideMemory> {
         let Some(segment) = vm.images.segments.get(self.segment) else { return Ok(false) };
-        let length = segment.bytes.len() as u64;
+        let length = segment.data.len() as u64;
         let ipa = segment.ipa + self.done;
         let size = if self.done < length {
             let size = BUDGET.min(length - self.done);
             let from = self.done as usize;
-            vm.memory.write(ipa, segment.bytes.get(from..from + size as usize).unwrap_or(&[]))?;
+            vm.memory.write(ipa, segment.data.get(from..from + size as usize).unwrap_or(&[]))?;
             size
         } else {
             let size = BUDGET.min(length + segment.zeroes - self.done);

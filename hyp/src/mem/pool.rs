@@ -128,6 +128,20 @@ pub fn allocate_frame() -> Option<u64> {
     Some(physical(frame))
 }
 
+/// `count` adjacent zeroed frames, a power of two of at most a chunk's,
+/// aligned to their total size. They cost a chunk; its rest becomes frames.
+pub fn allocate_adjacent_frames(count: usize) -> Option<u64> {
+    let mut pool = POOL.lock();
+    let chunk = arch::linear(pool.take(CHUNK)?);
+    let taken = count * FRAME as usize;
+    pool.cut(chunk + taken, chunk + CHUNK as usize);
+    pool.frames += count as u64;
+    drop(pool);
+    // SAFETY: the start of the chunk is on no list; it is mapped memory.
+    unsafe { (chunk as *mut u8).write_bytes(0, taken) };
+    Some(physical(chunk))
+}
+
 /// Returns a frame.
 ///
 /// # Safety
@@ -162,11 +176,16 @@ impl Pool {
     /// Cuts one chunk into frames.
     fn refill(&mut self) -> Option<()> {
         let chunk = arch::linear(self.take(CHUNK)?);
-        // Downwards, so that frames are handed out in ascending order.
-        for frame in (chunk..chunk + CHUNK as usize).step_by(FRAME as usize).rev() {
+        self.cut(chunk, chunk + CHUNK as usize);
+        Some(())
+    }
+
+    /// Puts the frames of a range on the list, downwards, so that they are
+    /// handed out in ascending order.
+    fn cut(&mut self, from: usize, to: usize) {
+        for frame in (from..to).step_by(FRAME as usize).rev() {
             self.push_frame(frame);
         }
-        Some(())
     }
 
     fn push_frame(&mut self, frame: usize) {

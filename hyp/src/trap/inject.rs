@@ -160,7 +160,6 @@ const fn class(ec: u64) -> u64 {
 }
 
 const INSTRUCTION_ABORT_FROM_EL0: u64 = 0x20;
-const PC_ALIGNMENT: u64 = 0x22;
 const DATA_ABORT_FROM_EL0: u64 = 0x24;
 
 /// The lowest bit of an abort's class: set when it came from EL1 itself.
@@ -189,11 +188,6 @@ impl Exception {
     pub const fn instruction_abort(far: Option<u64>, cause: Cause) -> Self {
         let unknown_far = far.is_none() as u64;
         Self { syndrome: class(INSTRUCTION_ABORT_FROM_EL0) | unknown_far << 10 | cause.code(), far }
-    }
-
-    /// The PC, `far`, is not a multiple of four: an entry point that a guest chose for another CPU.
-    pub const fn pc_alignment(far: u64) -> Self {
-        Self { syndrome: class(PC_ALIGNMENT), far: Some(far) }
     }
 
     /// The registers with which the guest's handler starts.
@@ -410,11 +404,5 @@ mod tests {
             code(Cause::UnsupportedAtomic),
         ];
         assert_eq!(codes, [0x16, 0x00, 0x21, 0x35]);
-    }
-
-    #[test]
-    fn misaligned_pc_has_one_class_for_both_levels() {
-        let entry = Exception::pc_alignment(0x4000_0001).enter(from(EL1H), PstateBits::NONE);
-        assert_eq!((entry.esr_el1, entry.far_el1), (0x8a00_0000, Some(0x4000_0001)));
     }
 }

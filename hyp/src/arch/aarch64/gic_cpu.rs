@@ -73,6 +73,11 @@ pub fn set_ich_hcr(value: u64) {
     write!("s3_4_c12_c11_0", value);
 }
 
+/// ICH_HCR_EL2.
+pub fn ich_hcr() -> u64 {
+    read!("s3_4_c12_c11_0")
+}
+
 /// Expands to a match over the sixteen list registers.
 macro_rules! list_registers {
     ($index:expr, $apply:ident $(, $value:expr)?) => {

@@ -20,11 +20,14 @@ mod tlb;
 
 pub use barrier::{complete_inner, complete_system, instruction_sync, send_event, wait_for_interrupt};
 pub use cache::{clean_invalidate_to_coherency, invalidate_instructions};
-pub use control::{init_cpu, set_guest_mpidr, set_stage2};
+pub use control::{
+    ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
+    write_guest_exception,
+};
 pub use early::{Handoff, handoff, image_size};
 pub use el1::{El1State, PointerAuthentication, Simd, translate_stage1};
 pub use gic_cpu::{
-    VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
+    VirtualInterface, ich_hcr, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
     init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
     write_list_register,
 };
@@ -37,6 +40,7 @@ pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 use super::{FastFrame, GuestRegs};
 use crate::crash::FailedFrame;
 use crate::percpu::{MAX_CPUS, PerCpu};
+use crate::trap::sysreg::id::HostId;
 use crate::vcpu::Vcpu;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -206,26 +210,45 @@ pub fn skip_guest_instruction() {
     write!("elr_el2", read!("elr_el2").wrapping_add(4));
 }
 
-/// Raw value of every ID register that guests may ask for, by CRm and Op2
-/// (Op0 = 3, Op1 = 0, CRn = 0, CRm = 1..8).
-pub fn id_registers() -> IdRegisters {
-    IdRegisters {
-        pfr: [read!("id_aa64pfr0_el1"), read!("id_aa64pfr1_el1")],
-        dfr: [read!("id_aa64dfr0_el1"), read!("id_aa64dfr1_el1")],
-        isar: [read!("id_aa64isar0_el1"), read!("id_aa64isar1_el1"), read!("s3_0_c0_c6_2")],
-        mmfr: [read!("id_aa64mmfr0_el1"), read!("id_aa64mmfr1_el1"), read!("s3_0_c0_c7_2")],
+/// The ID registers of this CPU (Op0 3, Op1 0, CRn 0, CRm 1 to 7). All of
+/// these can be read on any CPU: what is not allocated reads as zero.
+pub fn host_id() -> HostId {
+    macro_rules! id_register {
+        ($register:expr; $($crm:literal)*) => {
+            id_register!(@ $register; $($crm, 0 $crm, 1 $crm, 2 $crm, 3 $crm, 4 $crm, 5 $crm, 6 $crm, 7)*)
+        };
+        (@ $register:expr; $($crm:literal, $op2:literal)*) => {
+            match $register.numbers() {
+                $([3, 0, 0, $crm, $op2] => read!(concat!("s3_0_c0_c", $crm, "_", $op2)),)*
+                _ => 0,
+            }
+        };
     }
+    HostId::read_with(|register| id_register!(register; 1 2 3 4 5 6 7))
 }
 
-/// The AArch64 feature registers of one CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IdRegisters {
-    /// ID_AA64PFR0..1_EL1.
-    pub pfr: [u64; 2],
-    /// ID_AA64DFR0..1_EL1.
-    pub dfr: [u64; 2],
-    /// ID_AA64ISAR0..2_EL1.
-    pub isar: [u64; 3],
-    /// ID_AA64MMFR0..2_EL1.
-    pub mmfr: [u64; 3],
+/// Return addresses up the stack from frame pointer `frame`, innermost first;
+/// stops at anything that is not a frame on this CPU's stack.
+pub fn return_addresses(frame: u64) -> impl Iterator<Item = u64> {
+    let stacks = STACKS.0.get().addr() as u64..emergency_stack_end(MAX_CPUS) as u64;
+    let mut frame = frame;
+    core::iter::from_fn(move || {
+        if frame % 16 != 0 || !stacks.contains(&frame) {
+            return None;
+        }
+        // SAFETY: a 16-byte aligned address in the stacks; a guard page is not
+        // a multiple of the stack away from a frame record that we follow.
+        let [next, address] = unsafe { (frame as *const [u64; 2]).read() };
+        frame = if next > frame { next } else { 0 };
+        (address != 0).then_some(address)
+    })
+    .take(16)
+}
+
+/// The frame pointer of the caller.
+pub fn frame_pointer() -> u64 {
+    let frame: u64;
+    // SAFETY: copies a register.
+    unsafe { core::arch::asm!("mov {}, x29", out(reg) frame, options(nomem, nostack, preserves_flags)) };
+    frame
 }
