@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn skipping_a_node_ends_after_its_end() {
-        let blob = TreeBuilder::new().begin("a").begin("b").text("x", "y").nop().end().end().begin("c").build();
+        let blob =
+            TreeBuilder::new().begin("a").begin("b").text("x", "y").nop().end().end().begin("c").build();
         let tree = Tree::new(&blob).expect("valid header");
         let mut tokens = Tokens::new(&tree);
         while !matches!(tokens.next(), Ok(Token::Begin(b"a"))) {}
