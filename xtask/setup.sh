@@ -74,3 +74,9 @@ use_debian() {
 
 command -v cc >/dev/null || install_packages gcc libc6-dev
 use_rustup || use_cargo_on_path || use_debian
+
+# Cargo is told to be quiet later; the first time takes a minute and must not look like a hang.
+if [ ! -x target/debug/xtask ]; then
+    say "compiling the host tool"
+    .cache/cargo build --package xtask --target-dir target
+fi

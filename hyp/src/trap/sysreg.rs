@@ -7,8 +7,9 @@
 //! trace, statistical profiling, activity monitors, ordering regions, and the
 //! implementation-defined space.
 //!
-//! [`emulate`] is one masked compare and one load for an ID register ([`id`]), two
-//! compares for an SGI; everything else is out of line.
+//! The short way for an ID register is [`IdView::read`], a masked compare and a load;
+//! [`emulate`] begins with it, and a vector that wants to save no registers can try it in
+//! line before it calls anything.
 //!
 //! Set/way cache maintenance does *not* come here. With HCR_EL2.SWIO the hardware
 //! turns invalidation into clean and invalidation, which can hurt nobody's data,
