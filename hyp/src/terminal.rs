@@ -10,21 +10,26 @@ use crate::console::prompt::Command;
 use crate::console::source::{VmIndex, VmSet};
 use crate::console::{Buffers, Console, CrashWriter, Next, Pumped};
 use crate::{arch, commands, irq, vm};
+use crate::vpl011::Vpl011;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use platform::board::Board;
 use platform::mmio::Registers;
 use platform::uart::{Interrupt, Uart, UartInfo};
+use spin::Once;
 
 static BUFFERS: Buffers = Buffers::new();
 static CONSOLE: Console<'static, Uart> = Console::new(&BUFFERS);
+
+/// The UART itself, once it is known.
+static UART: Once<Uart> = Once::new();
 
 /// When to pump again, in counter ticks; `u64::MAX` if nobody waits for that.
 static PUMP_AT: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Says a line to whoever is at the console.
 macro_rules! say {
-    ($($argument:tt)*) => { $crate::terminal::say(format_args!($($argument)*)) };
+    ($($argument:tt)*) => { $crate::terminal::say_line(format_args!($($argument)*)) };
 }
 pub(crate) use say;
 
@@ -47,11 +52,12 @@ impl Port for Uart {
 
 /// Opens the console on a UART that firmware has set up.
 pub fn open(info: &UartInfo, registers: Registers) {
-    CONSOLE.install(Uart::new(info, registers), arch::counter_frequency());
+    let uart = *UART.call_once(|| Uart::new(info, registers));
+    CONSOLE.install(uart, arch::counter_frequency());
 }
 
 /// A line, see [`say!`].
-pub fn say(line: fmt::Arguments<'_>) {
+pub fn say_line(line: fmt::Arguments<'_>) {
     CONSOLE.say(format_args!("entresol: {line}"));
 }
 
@@ -65,7 +71,9 @@ pub fn stage(number: u32) {
 pub fn start(board: &Board<'_>) {
     if let Some((intid, _)) = board.console.and_then(|info| info.interrupt) {
         irq::enable_console(intid);
-        CONSOLE.listen();
+        if let Some(uart) = UART.get() {
+            uart.set_rx_interrupt(Interrupt::Enabled);
+        }
     }
     if board.bootargs.is_some_and(|arguments| arguments.split_whitespace().any(|word| word == "entresol.log=defmt")) {
         CONSOLE.send_frames();
@@ -78,6 +86,11 @@ pub fn add_vm(id: usize, name: &str) {
     if let Some(index) = VmIndex::new(id) {
         CONSOLE.add_vm(index, name);
     }
+}
+
+/// The emulated UART of VM `id`.
+pub fn uart(id: usize) -> Option<&'static Vpl011> {
+    VmIndex::new(id).map(|index| CONSOLE.uart(index))
 }
 
 /// One finished log frame.
