@@ -26,8 +26,8 @@ use toml_parser::{ErrorSink, Expected, ParseError, Source, Span};
 
 /// The longest text read, in bytes.
 pub const MAX_TEXT: usize = 64 * 1024;
-/// The most tokens read (96 KiB of them on the heap); a line `key = value` has six.
-pub const MAX_TOKENS: usize = 4096;
+/// The most tokens read (48 KiB of them on the heap); a line `key = value` has six.
+pub const MAX_TOKENS: usize = 2048;
 
 /// A header and the lines below it, up to the next header.
 #[derive(Debug, Default)]
