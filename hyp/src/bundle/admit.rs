@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn waiting_vm_takes_no_memory_yet() {
         let big = "memory = \"200M\"\nkernel = \"k\"\nautostart = false";
-        let text = vm("a", big) + &vm("b", big) + &vm("c", SMALL);
+        let text = vm("a", SMALL) + &vm("b", big) + &vm("c", big);
         assert!(placements(&text, &FOUR_CPUS).iter().all(Result::is_ok));
     }
 
@@ -282,6 +282,17 @@ mod tests {
             refusal.to_string(),
             "vms.toml line 4: VM `a`: its kernel `k` is not in the bundle: add that file, or correct the name"
         );
+    }
+
+    #[test]
+    fn link_is_not_taken_for_a_kernel() {
+        let mut archive = archive(&vm("a", SMALL));
+        let name = archive.windows(3).position(|bytes| bytes == b"k\0\0").expect("its name");
+        // The mode, 14 bytes into the header of 110 in front of the name.
+        archive[name - 96..name - 88].copy_from_slice(b"0000A1FF");
+        let bundle = Bundle::parse(&archive).unwrap();
+        let refusal = plan(&bundle, &FOUR_CPUS).remove(0).unwrap_err();
+        assert!(matches!(refusal.cause, Cause::NoFile { role: Role::Kernel, .. }), "{refusal}");
     }
 
     #[test]

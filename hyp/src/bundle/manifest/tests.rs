@@ -114,6 +114,11 @@ mod mistakes {
     }
 
     #[test]
+    fn short_key_is_not_taken_for_another_short_one() {
+        assert!(complaint("io = 1").starts_with("unknown key `io`; a VM has"));
+    }
+
+    #[test]
     fn repeated_key_names_the_first() {
         assert_eq!(complaint("kernel = \"l\""), "`kernel` is given twice, first on line 4: keep one of them");
     }
