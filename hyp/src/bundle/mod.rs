@@ -172,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn linked_manifest_is_refused() {
+        let mut archive = archive(&[("vms.toml", b"other.toml")]);
+        archive[14..22].copy_from_slice(b"0000A1FF");
+        assert_eq!(Bundle::parse(&archive).err(), Some(BundleError::ManifestIsNoFile));
+    }
+
+    #[test]
+    fn manifest_that_is_not_text_is_refused() {
+        let archive = archive(&[("vms.toml", b"ok\xFF")]);
+        assert_eq!(Bundle::parse(&archive).err(), Some(BundleError::ManifestNotUtf8 { valid_up_to: 2 }));
+    }
+
+    #[test]
     fn empty_initrd_is_not_a_bundle() {
         assert_eq!(Bundle::parse(&[]).err(), Some(BundleError::Empty));
     }

@@ -119,6 +119,20 @@ mod mistakes {
     }
 
     #[test]
+    fn long_text_is_cut_in_messages() {
+        let shown = complaint(&format!("on-crash = \"{}\"", "x".repeat(3000)));
+        assert_eq!(
+            shown,
+            format!("`on-crash` can't be `{}...`: write \"stop\" or \"restart\"", "x".repeat(60))
+        );
+    }
+
+    #[test]
+    fn text_cannot_break_a_message_into_lines() {
+        assert!(complaint("\"a\\nb\" = 1").starts_with("unknown key `a\\nb`"));
+    }
+
+    #[test]
     fn repeated_key_names_the_first() {
         assert_eq!(complaint("kernel = \"l\""), "`kernel` is given twice, first on line 4: keep one of them");
     }
