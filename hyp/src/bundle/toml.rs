@@ -6,7 +6,7 @@
 //! [`Problem`]; so whatever is accepted here means to any other TOML parser what it
 //! means to us.
 //!
-//! The `toml_parser` crate reads the text; [`Collector`] only gathers what it sees. The
+//! The `toml_parser` crate reads the text; `Collector` only gathers what it sees. The
 //! `toml` crate above it was measured and not taken (`docs/adr/0001-manifest.md`): nested
 //! arrays take it more stack than EL2 has. Here nesting is refused as it starts, and
 //! [`MAX_TEXT`] and [`MAX_TOKENS`] bound the heap.

@@ -4,7 +4,7 @@
 //! QEMU's `virt` has for the same devices: same names, addresses, interrupts and flags,
 //! so that a guest finds nothing it would not find there. What is in each node is
 //! required by that node's binding (Linux `Documentation/devicetree/bindings`) unless a
-//! comment says otherwise. [`writer`] knows the format, this file what to say in it.
+//! comment says otherwise. `writer` knows the format, this file what to say in it.
 
 mod writer;
 

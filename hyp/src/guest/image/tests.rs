@@ -131,15 +131,15 @@ mod places {
             0xFFFF_0000_4020_0004,
             &[
                 Load(0xFFFF_0000_4010_0000, 0x4010_0000, 0x800, 0x800),
-                Load(0xFFFF_0000_4020_0000, 0x4020_0000, 0x10, 0x3000),
+                Load(0xFFFF_0000_4020_0000, 0x4030_0000, 0x10, 0x3000),
             ],
         );
         let plan = plan(&file, None, 64 * MIB).unwrap();
-        assert_eq!((plan.format, plan.entry), (Format::Elf, 0x4020_0004));
+        assert_eq!((plan.format, plan.entry), (Format::Elf, 0x4030_0004));
         assert_eq!(plan.segments[0], Segment { ipa: 0x4010_0000, data: &file[0x1000..0x1800], zeroes: 0 });
         assert_eq!(
             plan.segments[1],
-            Segment { ipa: 0x4020_0000, data: &file[0x1000..0x1010], zeroes: 0x2FF0 }
+            Segment { ipa: 0x4030_0000, data: &file[0x1000..0x1010], zeroes: 0x2FF0 }
         );
     }
 
