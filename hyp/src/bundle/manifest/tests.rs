@@ -127,6 +127,11 @@ mod mistakes {
     }
 
     #[test]
+    fn key_three_letters_off_is_not_guessed() {
+        assert!(complaint("max-rests = 1").starts_with("unknown key `max-rests`; a VM has"));
+    }
+
+    #[test]
     fn long_text_is_cut_in_messages() {
         let shown = complaint(&format!("on-crash = \"{}\"", "x".repeat(3000)));
         assert_eq!(
