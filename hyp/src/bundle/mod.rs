@@ -242,7 +242,7 @@ mod tests {
                             (Ok(plan), Ok(vm)) => {
                                 prop_assert_eq!(plan.cpus.len(), vm.cpus);
                                 prop_assert!(plan.cpus.iter().all(|cpu| cpus >> cpu & 1 == 1));
-                                wanted += if vm.autostart { plan.memory } else { 0 };
+                                wanted += plan.memory;
                             }
                             (Ok(_), Err(_)) => prop_assert!(false, "a bad VM was admitted"),
                             (Err(refusal), _) => prop_assert!(refusal.to_string().starts_with("vms.toml line")),
