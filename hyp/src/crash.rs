@@ -6,7 +6,7 @@
 //! `entresol.elf`. Then the machine stops; under QEMU the process ends with a
 //! status that is not 0 (`cargo xtask run` looks for `entresol: CRASH`).
 
-use crate::console::crash_writer;
+use crate::terminal::crash_writer;
 use crate::{arch, machine};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +78,7 @@ pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
 
 fn report(body: impl FnOnce(&mut dyn Write) -> core::fmt::Result) -> ! {
     if !REPORTING.swap(true, Ordering::AcqRel) {
-        let mut out = crash_writer();
+        let Some(mut out) = crash_writer() else { machine::crash() };
         // Writing to the console can't fail; a formatter that does has nowhere to complain.
         let _ = write!(out, "\nentresol: CRASH on CPU {}: ", arch::cpu_index()).and_then(|()| body(&mut out));
     }

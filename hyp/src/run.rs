@@ -10,7 +10,8 @@ use crate::task::{Activity, Task};
 use crate::trap::{self, Leave};
 use crate::vcpu::Attention;
 use crate::vm::State;
-use crate::{console, irq};
+use crate::vpsci::Power;
+use crate::irq;
 use alloc::vec::Vec;
 
 /// Time slices per second, when several vCPUs want one CPU.
@@ -84,11 +85,13 @@ impl Loop {
         let parked = vm.is_parked(vcpu.index);
         match vm.state() {
             State::Running if parked => {
-                if vcpu.power.is_starting() {
-                    if vm.unpark(vcpu.index)
-                        && let Some((pc, argument)) = vcpu.power.take_start()
-                    {
-                        task.reset(pc, argument);
+                if vcpu.power.get() == Power::OnPending {
+                    if vm.unpark(vcpu.index) {
+                        match vcpu.power.take_start() {
+                            Some(start) => task.reset(start.entry, start.context),
+                            // Not ready to start yet: who turns it on calls again.
+                            None => vm.park(vcpu.index),
+                        }
                     }
                 } else if task.activity != Activity::Parked && task.run == vm.run() {
                     // Paused and resumed; if that was undone at once, we get called again.
@@ -206,7 +209,6 @@ impl Loop {
             })
             .min();
         self.set_timer(deadline);
-        console::poll();
         arch::wait_for_interrupt();
         let vcpu = resident.and_then(|index| self.tasks.get(index)).map(|task| task.vcpu);
         irq::handle_pending(vcpu);

@@ -14,7 +14,7 @@
 //! exits again at once: nothing is missed, and no lock is needed.
 
 use crate::vm::Vm;
-use crate::vpsci::Power;
+use crate::vpsci::PowerState;
 use crate::{arch, irq};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -67,7 +67,7 @@ impl ExitKind {
 }
 
 /// One vCPU, as everybody sees it.
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Vcpu {
     /// The VM it belongs to.
     pub vm: &'static Vm,
@@ -76,7 +76,7 @@ pub struct Vcpu {
     /// The physical CPU that it lives on.
     pub home: usize,
     /// PSCI power state, and where to start when it is switched on.
-    pub power: Power,
+    pub power: PowerState,
     attention: AtomicU32,
     exits: [AtomicU64; ExitKind::NAMES.len()],
 }
@@ -88,7 +88,7 @@ impl Vcpu {
             vm,
             index,
             home,
-            power: Power::new(),
+            power: PowerState::off(),
             attention: AtomicU32::new(0),
             exits: [const { AtomicU64::new(0) }; ExitKind::NAMES.len()],
         }

@@ -175,30 +175,31 @@ impl Editor {
             }
             // Ctrl-C, Ctrl-D.
             0x03 | 0x04 => {
-                echo(b"\n");
                 self.line.clear();
                 return Edited::Leave;
             }
-            // Backspace and Delete.
-            0x08 | 0x7f => {
-                if self.line.pop().is_some() {
-                    echo(ERASE);
-                }
-            }
-            // Ctrl-U.
-            0x15 => {
-                while self.line.pop().is_some() {
-                    echo(ERASE);
-                }
-            }
-            0x20..=0x7e => {
-                if self.line.push(key).is_ok() {
-                    echo(&[key]);
-                }
-            }
+            // Backspace and Delete; Ctrl-U.
+            0x08 | 0x7f => self.erase(1, echo),
+            0x15 => self.erase(LINE, echo),
+            0x20..=0x7e => self.add(key, echo),
             _ => {}
         }
         Edited::Editing
+    }
+
+    fn add(&mut self, key: u8, mut echo: impl FnMut(&[u8])) {
+        if self.line.push(key).is_ok() {
+            echo(&[key]);
+        }
+    }
+
+    /// Erases up to `count` characters from the end.
+    fn erase(&mut self, count: usize, mut echo: impl FnMut(&[u8])) {
+        for _ in 0..count.min(self.line.len()) {
+            self.line.pop();
+            // Back, over it, and back again.
+            echo(b"\x08 \x08");
+        }
     }
 }
 
@@ -207,9 +208,6 @@ impl Default for Editor {
         Self::new()
     }
 }
-
-/// Removes the character before the cursor from the screen.
-const ERASE: &[u8] = b"\x08 \x08";
 
 #[cfg(test)]
 mod tests {

@@ -197,4 +197,16 @@ mod tests {
     fn other_immediates_are_no_calls() {
         assert_eq!([0, 1, 0x4a48, 0xffff].map(is_call), [true, false, false, false]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_call_has_an_answer_and_starts_only_what_exists(x0: u64, service in 0u64..0x40, x1: u64, x2: u64) {
+            for function in [x0, 0x8400_0000 | service, 0xc400_0000 | service] {
+                let vm = OneVcpu(PowerState::off());
+                if let Outcome::Started(index) = call([function, x1, x2, 0], 0, &vm) {
+                    assert_eq!((index, vm.0.get()), (0, Power::OnPending));
+                }
+            }
+        }
+    }
 }

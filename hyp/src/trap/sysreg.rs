@@ -209,4 +209,18 @@ mod tests {
             assert_eq!([read(register), write(register)], [SysRegOutcome::Undefined; 2], "{register:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_access_gives_anything_undecided(
+            op0 in 0u32..4, op1 in 0u32..8, crn in 0u32..16, crm in 0u32..16, op2 in 0u32..8, value: u64,
+        ) {
+            let register = SysReg::new(op0, op1, crn, crm, op2);
+            let known = register.name().is_some() || register.array().name().is_some();
+            let id_space = op0 == 3 && op1 == 0 && crn == 0 && (1..8).contains(&crm);
+            let undefined = [Direction::Read, Direction::Write]
+                .map(|direction| outcome(register, direction, value) == SysRegOutcome::Undefined);
+            assert!(known || id_space || undefined == [true; 2]);
+        }
+    }
 }

@@ -118,3 +118,10 @@ fn by_address(value: &[u8]) -> Option<UartInfo> {
 
 #[cfg(test)]
 mod tests;
+
+/// Sends a byte, waiting for room.
+pub fn put_blocking(uart: &super::Uart, byte: u8) {
+    while !uart.try_put(byte) {
+        core::hint::spin_loop();
+    }
+}

@@ -1,6 +1,8 @@
 //! The console's UART.
 
 pub mod early;
+mod driver;
+pub use driver::{BLOCK, Interrupt, Uart};
 
 use crate::{
     dt::{Node, Trigger, word},

@@ -25,7 +25,7 @@ _start:
     b       primary_entry           // code0
     .long   0                       // code1
     .quad   0                       // text_offset: any 2 MiB-aligned base will do
-    .quad   __image_end - __image_start
+    .quad   __image_size
     .quad   0xa                     // little endian, 4 KiB pages, anywhere in RAM
     .quad   0, 0, 0
     .ascii  "ARM\x64"

@@ -14,11 +14,15 @@ mod el1;
 mod el2_tables;
 mod gic_cpu;
 mod mmu;
+mod random;
 mod sysreg;
 mod timer;
 mod tlb;
 
-pub use barrier::{complete_inner, complete_system, instruction_sync, send_event, wait_for_interrupt};
+pub use barrier::{
+    complete_inner, complete_system, instruction_sync, send_event, wait_for_event, wait_for_interrupt,
+};
+pub use random::random;
 pub use cache::{clean_invalidate_to_coherency, invalidate_instructions};
 pub use control::{
     ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
@@ -31,13 +35,16 @@ pub use gic_cpu::{
     init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
     write_list_register,
 };
-pub use mmu::{MapError, linear, map_device, map_memory, secondary_entry_address};
+pub use mmu::{
+    MapError, linear, map_device, map_memory, map_registers, physical_bytes, registers_at, release_cpu,
+    secondary_entry_address,
+};
 pub use timer::{
     VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter,
 };
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
-use super::{FastFrame, GuestRegs};
+use super::GuestRegs;
 use crate::crash::FailedFrame;
 use crate::percpu::{MAX_CPUS, PerCpu};
 use crate::trap::sysreg::id::HostId;
@@ -113,7 +120,7 @@ pub fn image_address() -> u64 {
 }
 
 unsafe extern "C" {
-    fn guest_enter(regs: *mut GuestRegs, vcpu: *const Vcpu) -> u32;
+    fn guest_enter(regs: *mut GuestRegs, vcpu: *const ()) -> u32;
     fn copy_blocks(to: *mut u8, from: *const u8, blocks: usize);
 }
 
@@ -125,7 +132,7 @@ unsafe extern "C" {
 pub fn run_guest(regs: &mut GuestRegs, vcpu: &Vcpu) -> u32 {
     // SAFETY: `regs` outlives the call and is written by nobody else during
     // it; the guest cannot reach EL2's memory (stage 2).
-    unsafe { guest_enter(regs, vcpu) }
+    unsafe { guest_enter(regs, core::ptr::from_ref(vcpu).cast()) }
 }
 
 /// Copies `bytes` to `to`, block-wise as far as alignment allows.
@@ -149,9 +156,10 @@ pub unsafe fn copy_to(to: *mut u8, bytes: &[u8]) {
 
 /// This CPU's per-CPU block.
 pub fn percpu() -> &'static PerCpu {
+    let block = read!("tpidr_el2") as *const PerCpu;
     // SAFETY: boot.S set TPIDR_EL2 to this CPU's element of PER_CPU before any
     // Rust code could call this.
-    unsafe { &*(read!("tpidr_el2") as *const PerCpu) }
+    unsafe { &*block }
 }
 
 /// This CPU's index; 0 so early in boot that there is only one.
