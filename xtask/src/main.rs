@@ -21,6 +21,7 @@ mod script_arguments;
 mod setup;
 mod step;
 mod terminal;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Task {
     },
     /// Build and boot in QEMU
     Run(Box<run::Options>),
+    /// Run all tests
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -89,5 +92,6 @@ fn run(task: Task) -> Result<()> {
         Task::Pack { manifest, output } => bundle::pack(&layout, &manifest, &output),
         Task::Check { manifest, dtb } => bundle::check(&layout, &manifest, dtb.as_deref()),
         Task::Run(options) => run::run(&layout, &options),
+        Task::Test(options) => test::run(&layout, &options),
     }
 }

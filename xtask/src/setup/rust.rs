@@ -38,10 +38,10 @@ impl Toolchain {
         Ok(source.exists().then_some(Self::FromSource))
     }
 
-    /// `cargo build` for the target, without the packages to build.
-    pub(crate) fn cargo_build(self) -> Command {
+    /// A cargo command (`build`, `clippy`) for the target, without the packages it is about.
+    pub(crate) fn cargo(self, task: &str) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(["build", "--target", TARGET]);
+        command.args([task, "--target", TARGET]);
         if self == Self::FromSource {
             command.env("RUSTC_BOOTSTRAP", "1");
             command.arg("-Zbuild-std=core,alloc,compiler_builtins");
