@@ -430,4 +430,20 @@ mod tests {
     fn upper_half_does_not_disturb_the_class() {
         assert_eq!(decode(0x00ff_ffff_5a00_0000), Syndrome::Hvc(0));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_syndrome_decodes_to_its_class_or_keeps_its_bits(bits: u64) {
+            let esr = Esr::new(bits);
+            let class = esr.class();
+            match Syndrome::decode(esr) {
+                Syndrome::Other(kept) => assert_eq!(kept, esr),
+                Syndrome::SysReg(access) => assert_eq!((class, access.esr()), (0x18, esr)),
+                Syndrome::DataAbort(abort) => assert_eq!((class, abort.esr()), (0x24, esr)),
+                Syndrome::Hvc(immediate) => assert_eq!((class, u64::from(immediate)), (0x16, bits & 0xffff)),
+                Syndrome::Smc(immediate) => assert_eq!((class, u64::from(immediate)), (0x17, bits & 0xffff)),
+                _ => assert!(![0x16, 0x17, 0x18, 0x24].contains(&class)),
+            }
+        }
+    }
 }

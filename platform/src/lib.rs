@@ -6,4 +6,6 @@ pub mod dt;
 pub mod gic;
 pub mod intid;
 pub mod mmio;
+pub mod psci;
+pub mod reset;
 pub mod uart;

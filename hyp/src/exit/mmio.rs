@@ -151,4 +151,23 @@ mod tests {
         let Syndrome::DataAbort(abort) = Syndrome::decode(Esr::new(LDR_W)) else { panic!("class 0x24") };
         assert_eq!(abort.mmio(0x0900_001a).map(MmioAccess::is_aligned), Some(false));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn loads_agree_with_casts(iss in 0u64..1 << 24, answered: u64) {
+            let access = access(0x9300_0000 | iss);
+            let (signed, x) = (iss >> 21 & 1 != 0, iss >> 15 & 1 != 0);
+            let wide = match (access.width(), signed) {
+                (Width::Byte, false) => u64::from(answered as u8),
+                (Width::Half, false) => u64::from(answered as u16),
+                (Width::Word, false) => u64::from(answered as u32),
+                (Width::Byte, true) => answered as i8 as u64,
+                (Width::Half, true) => answered as i16 as u64,
+                (Width::Word, true) => answered as i32 as u64,
+                (Width::Double, _) => answered,
+            };
+            let expected = if x { wide } else { u64::from(wide as u32) };
+            assert_eq!(access.loaded(answered), expected);
+        }
+    }
 }

@@ -405,4 +405,18 @@ mod tests {
         ];
         assert_eq!(codes, [0x16, 0x00, 0x21, 0x35]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn handler_runs_at_el1_masked_and_inside_its_table(
+            pstate: u64, pc: u64, vbar_el1: u64, sctlr_el1: u64, pfr0: u64, pfr1: u64, mmfr1: u64,
+        ) {
+            let from = Interrupted { pstate, pc, vbar_el1, sctlr_el1 };
+            let bits = PstateBits::from_id_registers(pfr0, pfr1, mmfr1);
+            let entry = Exception::undefined().enter(from, bits);
+            assert_eq!(entry.pstate & 0x3df, 0x3c5);
+            assert_eq!((entry.pc - (vbar_el1 & !0x7ff)) & !0x600, 0);
+            assert_eq!((entry.elr_el1, entry.spsr_el1), (pc, pstate));
+        }
+    }
 }

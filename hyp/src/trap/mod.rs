@@ -3,10 +3,12 @@
 //! Everything here is pure: it takes what the hardware reported and the guest's
 //! registers as values and says what to do. The vCPU loop does it.
 //!
+//! - [`smccc`]: calls by HVC and SMC.
 //! - [`sysreg`]: trapped system registers, and the ID registers of the guest's CPU.
 //! - [`controls`]: the trap registers that make `sysreg`'s picture true.
 //! - [`inject`]: an exception into the guest, as its CPU would have taken it.
 
 pub mod controls;
 pub mod inject;
+pub mod smccc;
 pub mod sysreg;

@@ -1,4 +1,4 @@
-//! From tree to [`Board`]: one pass over all nodes, after a short look at `/chosen` and the console.
+//! From tree to [`Board`]: one pass over all nodes, and a short look for the console that `/chosen` names.
 //!
 //! Nodes refer to each other in both directions, so what a node says about interrupts is kept undecoded until the
 //! pass is over and the GIC is known.
@@ -10,25 +10,25 @@ use crate::{
     uart::early::{self, Console},
 };
 
-use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, Problem, ProblemKind, Region, Timer};
+use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, ProblemKind, Region, Timer};
 
 /// Reads the board's facts.
 pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
-    let mut reader = Reader::new();
-    let chosen = Chosen::read(tree)?;
-    reader.chosen(&chosen);
+    let mut reader = Reader::new(tree);
     for region in tree.reservations() {
         reader.reserve(region, None);
     }
-    let console = early::select(tree, &chosen, |passed_over| reader.note_problem(passed_over.into()))?;
-
-    let mut walk = Walk::new(tree)?;
-    if let Some(root) = walk.node() {
-        reader.board.model = root.property(b"model").and_then(|value| str::from_utf8(text(value)).ok());
-    }
+    let mut walk = Walk::new(tree);
+    let model = walk.root()?.property(b"model");
+    reader.board.model = model.and_then(|value| str::from_utf8(text(value)).ok());
     while let Some(node) = walk.advance()? {
         reader.node(&node);
     }
+    let chosen = reader.chosen();
+    let console = early::select(&mut walk, &chosen, |passed_over| {
+        let (node, kind) = ProblemKind::of_console(passed_over);
+        reader.problem(node, kind);
+    })?;
     reader.finish(console);
     Ok(reader.board)
 }
@@ -36,6 +36,7 @@ pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
 /// The board so far, and what waits for the GIC.
 struct Reader<'dt> {
     board: Board<'dt>,
+    chosen: Chosen<'dt>,
     gic: Option<Gic<'dt>>,
     timer: Option<TimerNode<'dt>>,
     /// Controllers that hand SPIs to the GIC under the same specifier: only wake-up logic sits in between.
@@ -56,9 +57,10 @@ struct TimerNode<'dt> {
 }
 
 impl<'dt> Reader<'dt> {
-    fn new() -> Self {
+    fn new(tree: &Tree<'dt>) -> Self {
         Self {
             board: Board {
+                tree: *tree,
                 model: None,
                 memory: Vec::new(),
                 reserved: Vec::new(),
@@ -72,6 +74,7 @@ impl<'dt> Reader<'dt> {
                 initrd: None,
                 problems: Vec::new(),
             },
+            chosen: Chosen::default(),
             gic: None,
             timer: None,
             pass_through: Vec::new(),
@@ -79,13 +82,15 @@ impl<'dt> Reader<'dt> {
         }
     }
 
-    fn chosen(&mut self, chosen: &Chosen<'dt>) {
-        self.board.initrd = chosen.initrd;
-        match str::from_utf8(chosen.bootargs) {
+    /// Takes over what `/chosen` said, if there was one.
+    fn chosen(&mut self) -> Chosen<'dt> {
+        self.board.initrd = self.chosen.initrd;
+        match str::from_utf8(self.chosen.bootargs) {
             Ok(bootargs) if !bootargs.is_empty() => self.board.bootargs = Some(bootargs),
             Ok(_) => {}
             Err(_) => self.problem(None, ProblemKind::BootargsNotText),
         }
+        self.chosen
     }
 
     fn node(&mut self, node: &Node<'_, 'dt>) {
@@ -94,6 +99,7 @@ impl<'dt> Reader<'dt> {
         }
         match (node.depth(), node.parent_name()) {
             (1, _) if node.device_type() == b"memory" => return self.memory(node),
+            (1, _) if node.name() == b"chosen" => return self.chosen = Chosen::read(node),
             (2, b"reserved-memory") => return self.reserved_memory(node),
             (2, b"cpus") if node.device_type() == b"cpu" => return self.cpu(node),
             _ => {}
@@ -288,13 +294,9 @@ impl<'dt> Reader<'dt> {
         self.board.console = Some(info);
     }
 
+    /// Keeps a problem. What no longer fits is of a kind that has been listed often enough.
     fn problem(&mut self, node: Option<NodeRef<'dt>>, kind: ProblemKind<'dt>) {
-        self.note_problem(Problem { node, kind });
-    }
-
-    /// Keeps a problem; of one kind the first suffices once the list is full.
-    fn note_problem(&mut self, problem: Problem<'dt>) {
-        let _ = self.board.problems.push(problem);
+        let _ = self.board.problems.push((node.map(|node| node.offset()), kind));
     }
 }
 

@@ -6,8 +6,12 @@ use crate::{
     uart::Kind,
 };
 
-const VIRT_GIC2: &[u8] = include_bytes!("../../tests/fixtures/qemu-virt-gic2.dtb");
-const VIRT_GIC3: &[u8] = include_bytes!("../../tests/fixtures/qemu-virt-gic3.dtb");
+/// Device trees as QEMU 10 makes them for `-M virt,virtualization=on -smp 4 -m 2G`.
+const VIRT_GIC2: &[u8] = &Aligned(*include_bytes!("../../tests/fixtures/qemu-virt-gic2.dtb")).0;
+const VIRT_GIC3: &[u8] = &Aligned(*include_bytes!("../../tests/fixtures/qemu-virt-gic3.dtb")).0;
+
+#[repr(align(8))]
+struct Aligned<const SIZE: usize>([u8; SIZE]);
 
 fn read(blob: &[u8]) -> Board<'_> {
     Board::from_dt(blob).expect("valid tree")
@@ -19,7 +23,7 @@ fn region(base: u64, size: u64) -> Region {
 
 /// The problems as a person sees them.
 fn lines(board: &Board<'_>) -> Vec<std::string::String> {
-    board.problems().iter().map(ToString::to_string).collect()
+    board.problems().map(|problem| problem.to_string()).collect()
 }
 
 #[test]
@@ -221,7 +225,7 @@ fn several_memory_nodes_with_several_ranges_are_all_kept() {
 fn what_an_empty_tree_lacks_is_listed() {
     let blob = TreeBuilder::new().build();
     let board = read(&blob);
-    let kinds: Vec<ProblemKind<'_>> = board.problems().iter().map(|problem| problem.kind).collect();
+    let kinds: Vec<ProblemKind<'_>> = board.problems().map(|problem| problem.kind).collect();
     use ProblemKind::{NoConsole, NoCpus, NoGic, NoMemory, NoTimer};
     assert_eq!(kinds, [NoMemory, NoCpus, NoGic, NoTimer, NoConsole]);
 }
@@ -284,5 +288,5 @@ fn more_reservations_than_fit_are_reported() {
     let blob = builder.build();
     let board = read(&blob);
     assert_eq!(board.reserved.len(), MAX_RESERVED);
-    assert!(board.problems().iter().any(|problem| problem.kind == ProblemKind::TooManyReservations));
+    assert!(board.problems().any(|problem| problem.kind == ProblemKind::TooManyReservations));
 }

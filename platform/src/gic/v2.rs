@@ -55,12 +55,7 @@ impl Gic {
     /// The GICv2 whose GICD, GICC and GICH are at these blocks.
     pub fn new(distributor: Registers, cpu: Registers, hypervisor: Registers) -> Self {
         let list_registers = (hypervisor.read32(gich::VTR) & 0x3f) as usize + 1;
-        Self {
-            distributor,
-            cpu,
-            hypervisor,
-            list_registers: list_registers.min(gich::LIST_REGISTERS),
-        }
+        Self { distributor, cpu, hypervisor, list_registers: list_registers.min(gich::LIST_REGISTERS) }
     }
 
     /// Sets up what all CPUs share: everything off and in group 1, then on.

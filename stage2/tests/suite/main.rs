@@ -8,3 +8,6 @@
 mod encoding;
 mod machine;
 mod mapping;
+mod oracle;
+mod property;
+mod teeth;

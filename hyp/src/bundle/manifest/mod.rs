@@ -8,7 +8,7 @@
 //! A VM with problems becomes a [`ConfigError`] at its place in the list, with all of its
 //! problems, so that one look is enough to correct them.
 
-use crate::bundle::error::{ConfigError, Problem};
+use crate::bundle::error::{ConfigError, Problem, Shown, note};
 use crate::bundle::toml::{self, Pair, Section, Value};
 use crate::vcpu_set::MAX_VCPUS;
 use alloc::borrow::Cow;
@@ -133,8 +133,7 @@ impl Manifest {
             }
         }
         if manifest.vms.is_empty() && manifest.problems.is_empty() {
-            let message = String::from("no VM in it: start each one with a line `[[vm]]`");
-            manifest.problems.push(Problem { line: 1, message });
+            note(&mut manifest.problems, 1, String::from("no VM in it: start each one with a line `[[vm]]`"));
         }
         manifest
     }
@@ -144,7 +143,7 @@ impl Manifest {
         if self.vms.len() >= MAX_VMS {
             let message = format!("more than {MAX_VMS} VMs: this one and those below are left out");
             if self.problems.last().is_none_or(|last| last.message != message) {
-                self.problems.push(Problem { line, message });
+                note(&mut self.problems, line, message);
             }
             return;
         }
@@ -156,7 +155,7 @@ impl Manifest {
             let name = draft.name.as_deref().unwrap_or_default();
             let message =
                 format!("a second VM called `{name}`, the first is on line {first}: give it another name");
-            draft.problems.push(Problem { line, message });
+            note(&mut draft.problems, line, message);
         }
         self.vms.push(draft.finish());
     }
@@ -172,17 +171,18 @@ impl Manifest {
 
     fn reject_section(&mut self, section: Section<'_>) {
         let name = section.name.unwrap_or_default();
-        let message = format!("unknown section `{}`: each VM starts with `[[vm]]`", name.escape_debug());
-        self.problems.push(Problem { line: section.line, message });
+        let message = format!("unknown section {}: each VM starts with `[[vm]]`", Shown(&name));
+        note(&mut self.problems, section.line, message);
     }
 
     /// Problems and keys in front of the first header.
     fn reject_head(&mut self, section: Section<'_>) {
-        self.problems.extend(section.problems);
+        for Problem { line, message } in section.problems {
+            note(&mut self.problems, line, message);
+        }
         for pair in section.pairs {
-            let message =
-                format!("`{}` stands before the first `[[vm]]`: move it below", pair.key.escape_debug());
-            self.problems.push(Problem { line: pair.line, message });
+            let message = format!("{} stands before the first `[[vm]]`: move it below", Shown(&pair.key));
+            note(&mut self.problems, pair.line, message);
         }
     }
 }
@@ -232,7 +232,7 @@ impl Draft {
         let line = pair.line;
         let result = self.first_time(&pair).and_then(|()| self.set(pair));
         if let Err(message) = result {
-            self.problems.push(Problem { line, message });
+            note(&mut self.problems, line, message);
         }
     }
 
@@ -313,7 +313,7 @@ impl Draft {
         let given = KEYS.iter().zip(self.seen).any(|(&known, seen)| known == key && seen.is_some());
         if !given {
             let message = format!("this VM has no `{key}`: add a line such as `{example}`");
-            self.problems.push(Problem { line: self.lines.vm, message });
+            note(&mut self.problems, self.lines.vm, message);
         }
         value
     }
@@ -326,17 +326,17 @@ impl Draft {
         {
             let message =
                 format!("`on` lists {placed} CPUs for {cpus} vCPUs: name one physical CPU for each vCPU");
-            self.problems.push(Problem { line: self.lines.on, message });
+            note(&mut self.problems, self.lines.on, message);
         }
         self.cpus.or(placed).unwrap_or(1)
     }
 }
 
 fn unknown_key(key: &str) -> String {
-    let shown = key.escape_debug();
+    let shown = Shown(key);
     match nearest(key, &KEYS) {
-        Some(known) => format!("unknown key `{shown}`; did you mean `{known}`?"),
-        None => format!("unknown key `{shown}`; a VM has {}", quoted_list(&KEYS)),
+        Some(known) => format!("unknown key {shown}; did you mean `{known}`?"),
+        None => format!("unknown key {shown}; a VM has {}", quoted_list(&KEYS)),
     }
 }
 
@@ -344,8 +344,8 @@ fn vm_name(name: Cow<'_, str>) -> Result<String, String> {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if name.is_empty() || name.len() > MAX_NAME || !plain {
         return Err(format!(
-            "`{}` is no name for a VM: take 1 to {MAX_NAME} letters, digits, `-` and `_`",
-            name.escape_debug()
+            "{} is no name for a VM: take 1 to {MAX_NAME} letters, digits, `-` and `_`",
+            Shown(&name)
         ));
     }
     Ok(name.into_owned())
@@ -392,7 +392,7 @@ fn memory_size(value: Value<'_>) -> Result<u64, String> {
         }
         other => return Err(wrong_type("memory", &other, "a string", EXAMPLE)),
     };
-    let shown = text.escape_debug();
+    let shown = Shown(&text);
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
     let shift = match unit {
@@ -400,7 +400,7 @@ fn memory_size(value: Value<'_>) -> Result<u64, String> {
         "G" | "GiB" if !number.is_empty() => 30,
         _ => {
             return Err(format!(
-                "`{shown}` is no amount of memory: write a number and M or G, such as {EXAMPLE}"
+                "{shown} is no amount of memory: write a number and M or G, such as {EXAMPLE}"
             ));
         }
     };
@@ -411,18 +411,15 @@ fn memory_size(value: Value<'_>) -> Result<u64, String> {
             if rounded == bytes {
                 return Ok(bytes);
             }
-            Err(format!("`{shown}` is not a multiple of 2M: write \"{}M\"", rounded >> 20))
+            Err(format!("{shown} is not a multiple of 2M: write \"{}M\"", rounded >> 20))
         }
-        _ => Err(format!("`{shown}` of memory: a VM can have \"2M\" to \"{}G\"", MAX_MEMORY >> 30)),
+        _ => Err(format!("{shown} of memory: a VM can have \"2M\" to \"{}G\"", MAX_MEMORY >> 30)),
     }
 }
 
 fn file_name(key: &str, name: Cow<'_, str>) -> Result<String, String> {
     if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-        return Err(format!(
-            "`{}` is no file for `{key}`: give the name it has in the bundle",
-            name.escape_debug()
-        ));
+        return Err(format!("{} is no file for `{key}`: give the name it has in the bundle", Shown(&name)));
     }
     Ok(name.into_owned())
 }
@@ -444,8 +441,8 @@ fn then(key: &str, value: Value<'_>) -> Result<Then, String> {
         "stop" => Ok(Then::Stop),
         "restart" => Ok(Then::Restart),
         other => Err(match nearest(other, &CHOICES) {
-            Some(choice) => format!("`{key}` can't be `{}`; did you mean `{choice}`?", other.escape_debug()),
-            None => format!("`{key}` can't be `{}`: write \"stop\" or \"restart\"", other.escape_debug()),
+            Some(choice) => format!("`{key}` can't be {}; did you mean `{choice}`?", Shown(other)),
+            None => format!("`{key}` can't be {}: write \"stop\" or \"restart\"", Shown(other)),
         }),
     }
 }
@@ -473,7 +470,7 @@ fn boolean(key: &str, value: &Value<'_>) -> Result<bool, String> {
 
 fn wrong_type(key: &str, value: &Value<'_>, wanted: &str, example: &str) -> String {
     let found = match value {
-        Value::String(text) => format!("the string \"{}\"", text.escape_debug()),
+        Value::String(text) => format!("the string {}", Shown(text)),
         Value::Integer(number) => format!("the number {number}"),
         Value::Boolean(value) => format!("{value}"),
         Value::Array(_) => String::from("a list"),

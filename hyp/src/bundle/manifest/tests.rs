@@ -120,13 +120,10 @@ mod mistakes {
 
     #[test]
     fn wrong_type_shows_the_right_one() {
-        assert_eq!(
-            complaint("cpus = \"2\""),
-            "`cpus` wants a number, not the string \"2\": write `cpus = 2`"
-        );
+        assert_eq!(complaint("cpus = \"2\""), "`cpus` wants a number, not the string `2`: write `cpus = 2`");
         assert_eq!(
             complaint("autostart = \"yes\""),
-            "`autostart` wants true or false, not the string \"yes\": write `autostart = true`"
+            "`autostart` wants true or false, not the string `yes`: write `autostart = true`"
         );
         assert_eq!(
             complaint("on = 1"),

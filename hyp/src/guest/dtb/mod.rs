@@ -159,6 +159,8 @@ fn gic_v3(root: &mut Node<'_>, cpus: usize) {
 fn interrupt_controller(node: &mut Node<'_>) {
     node.flag("interrupt-controller");
     node.cells("#interrupt-cells", &[3]);
+    // An interrupt's parent is found without an address; dtc warns if this is missing.
+    node.cells("#address-cells", &[0]);
     node.cells("phandle", &[Phandle::InterruptController as u32]);
 }
 

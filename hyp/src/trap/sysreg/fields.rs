@@ -258,3 +258,50 @@ pub const FIELDS: &[Field] = &[
     field(id::ID_AA64MMFR3_EL1, "AIE", 24, Absent, UNSWITCHED),
     field(id::ID_AA64MMFR3_EL1, "D128", 32, Absent, NEEDS_HCRX),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{FIELDS, Field, Policy};
+
+    /// What `docs/guest-cpu.md` says of a policy.
+    fn seen(policy: Policy) -> String {
+        match policy {
+            Policy::Keep | Policy::KeepSigned | Policy::KeepEach => "as the CPUs".into(),
+            Policy::Cap(most) | Policy::CapSigned(most) => format!("as the CPUs, at most {most}"),
+            Policy::Fixed(value) => format!("{value}"),
+            Policy::Absent => "absent".into(),
+            Policy::PhysicalRange => "guest's size".into(),
+            Policy::GicSystemRegisters => "1 with GICv3, 0 with GICv2".into(),
+        }
+    }
+
+    /// The rows as `docs/guest-cpu.md` has them.
+    fn table() -> String {
+        let row = |field: &Field| {
+            let register = field.register.name().expect("every register here has a name");
+            let (high, low) = (field.shift + field.width - 1, field.shift);
+            format!(
+                "| {register} | {} | {high}:{low} | {} | {} |\n",
+                field.name,
+                seen(field.policy),
+                field.reason
+            )
+        };
+        FIELDS.iter().map(row).collect()
+    }
+
+    #[test]
+    fn document_has_this_very_table() {
+        let document = include_str!("../../../../docs/guest-cpu.md");
+        assert!(document.contains(&table()), "docs/guest-cpu.md must contain these rows:\n{}", table());
+    }
+
+    #[test]
+    fn caps_fit_their_fields() {
+        for field in FIELDS {
+            if let Policy::Cap(value) | Policy::CapSigned(value) | Policy::Fixed(value) = field.policy {
+                assert!(value < 16, "{} of {:?}", field.name, field.register);
+            }
+        }
+    }
+}

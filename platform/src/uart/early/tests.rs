@@ -74,9 +74,10 @@ fn a_disabled_console_is_passed_over() {
 fn a_framebuffer_is_passed_over_and_reported() {
     let blob = board(|chosen| chosen.text("stdout-path", "/display@0"));
     let tree = Tree::new(&blob).expect("valid header");
-    let chosen = Chosen::read(&tree).expect("valid tree");
+    let mut walk = Walk::new(&tree);
+    let chosen = Chosen::find(&mut walk).expect("valid tree");
     let mut reports = Vec::new();
-    let console = select(&tree, &chosen, |report| reports.push(report)).expect("valid tree");
+    let console = select(&mut walk, &chosen, |report| reports.push(report)).expect("valid tree");
     assert_eq!(console.map(|console| console.info.base), Some(0x1000));
     assert!(matches!(reports[..], [PassedOver::Unsupported(_)]));
 }

@@ -5,14 +5,19 @@ use crate::kit::Case;
 use crate::kit::Need::{GicV3, Hypervisor, TwoCpus};
 
 mod all_sixteen_sgis_arrive;
+mod any_call_returns;
 mod claimed_features_work;
 mod cpu_on_reports_what_is_wrong;
 mod cpu_starts_and_stops_again_and_again;
 mod cpu_suspend_wakes_on_pending_interrupt;
 mod cpus_have_their_affinity;
+mod deactivation_can_be_separate;
 mod debug_registers_take_linux_writes;
 mod disabled_interrupt_waits;
 mod distributor_registers_read_back;
+mod edge_while_active_comes_again;
+mod every_device_offset_is_decided;
+mod every_system_register_read_is_decided;
 mod hole_access_is_data_abort;
 mod hole_fetch_is_instruction_abort;
 mod id_registers_agree_between_cpus;
@@ -21,10 +26,12 @@ mod level_comes_again_until_it_falls;
 mod maintenance_completes;
 mod masked_timer_stays_silent;
 mod more_urgent_interrupt_comes_first;
+mod more_urgent_interrupt_preempts;
 mod odd_device_access_does_not_hang;
 mod pointer_authentication_works;
 mod priority_mask_holds_back;
 mod psci_is_at_least_1_0;
+mod ram_is_as_large_as_the_tree_says;
 mod redistributors_describe_the_cpus;
 mod registers_survive_calls;
 mod registers_survive_sleep;
@@ -98,4 +105,12 @@ pub(crate) const ALL: &[Case] = &[
     case!(wfe_returns),
     case!(wfi_wakes_on_masked_interrupt),
     case!(wfi_wakes_on_sgi_from_another_cpu, TwoCpus),
+    case!(ram_is_as_large_as_the_tree_says),
+    case!(more_urgent_interrupt_preempts),
+    case!(edge_while_active_comes_again),
+    case!(deactivation_can_be_separate),
+    // Last: they leave no register as it was.
+    case!(every_system_register_read_is_decided),
+    case!(any_call_returns, Hypervisor),
+    case!(every_device_offset_is_decided),
 ];
