@@ -231,7 +231,7 @@ fixed! {
     image_address() -> u64 = 0;
     image_size() -> u64 = 0;
     secondary_entry_address() -> u64 = 0;
-    frame_pointer() -> u64 = 0;
+    stack_pointer() -> u64 = 0;
     map_memory(u64, u64) -> Result<usize, MapError> = Err(MapError);
     map_device(u64, u64) -> Result<usize, MapError> = Err(MapError);
     map_registers(Region) -> Result<Registers, MapError> = Err(MapError);
@@ -247,7 +247,7 @@ pub fn counter() -> u64 {
 }
 
 /// There is no stack to walk.
-pub fn return_addresses(_: u64) -> impl Iterator<Item = u64> {
+pub fn code_addresses(_: u64) -> impl Iterator<Item = u64> {
     core::iter::empty()
 }
 
