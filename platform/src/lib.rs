@@ -9,3 +9,5 @@ pub mod mmio;
 pub mod psci;
 pub mod reset;
 pub mod uart;
+
+pub use dt::Region;
