@@ -10,7 +10,7 @@ use crate::{
     uart::early::{self, Console},
 };
 
-use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, ProblemKind, Region, Timer};
+use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, ProblemKind, Region, Severity, Timer};
 
 /// Reads the board's facts.
 pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
@@ -294,9 +294,16 @@ impl<'dt> Reader<'dt> {
         self.board.console = Some(info);
     }
 
-    /// Keeps a problem. What no longer fits is of a kind that has been listed often enough.
+    /// Keeps a problem. Once the list is full, one that stops the machine takes the place of one that does not.
     fn problem(&mut self, node: Option<NodeRef<'dt>>, kind: ProblemKind<'dt>) {
-        let _ = self.board.problems.push((node.map(|node| node.offset()), kind));
+        let problems = &mut self.board.problems;
+        let problem = (node.map(|node| node.offset()), kind);
+        if problems.push(problem).is_err()
+            && kind.severity() == Severity::Fatal
+            && let Some(last) = problems.iter_mut().rfind(|(_, kind)| kind.severity() == Severity::Limiting)
+        {
+            *last = problem;
+        }
     }
 }
 

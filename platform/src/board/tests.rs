@@ -290,3 +290,18 @@ fn more_reservations_than_fit_are_reported() {
     assert_eq!(board.reserved.len(), MAX_RESERVED);
     assert!(board.problems().any(|problem| problem.kind == ProblemKind::TooManyReservations));
 }
+
+#[test]
+fn a_fatal_problem_is_listed_however_many_there_are() {
+    let mut builder =
+        TreeBuilder::new().begin("cpus").cells("#address-cells", &[1]).cells("#size-cells", &[0]);
+    for mpidr in 0..MAX_PROBLEMS as u32 + 2 {
+        builder = builder.begin("cpu").text("device_type", "cpu").cells("reg", &[mpidr]).end();
+    }
+    let blob = builder.build();
+    let board = read(&blob);
+    assert_eq!(board.problems().count(), MAX_PROBLEMS);
+    for kind in [ProblemKind::NoMemory, ProblemKind::NoGic, ProblemKind::NoTimer] {
+        assert!(board.problems().any(|problem| problem.kind == kind), "{kind}");
+    }
+}

@@ -69,7 +69,7 @@ impl Kind {
             b"arm,pl011" | b"arm,sbsa-uart" => Self::Pl011,
             b"brcm,bcm2835-aux-uart" => Self::Bcm2835Aux,
             b"fsl,imx6q-uart" | b"fsl,imx21-uart" => Self::Imx,
-            b"fsl,imx7ulp-lpuart" => Self::Lpuart,
+            b"fsl,imx7ulp-lpuart" | b"fsl,imx8qxp-lpuart" => Self::Lpuart,
             b"ns16550" | b"ns16550a" | b"ns16750" | b"fsl,ns16550" | b"snps,dw-apb-uart" => {
                 Self::Ns16550(Spacing { width: Width::Byte, shift: 0 })
             }
