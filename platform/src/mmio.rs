@@ -100,6 +100,13 @@ pub(crate) mod fake {
         }
     }
 
+    impl Registers {
+        /// The registers from `offset` bytes on: what a map of addresses to blocks gives in tests.
+        pub(crate) fn skip(self, offset: usize) -> Self {
+            Self { base: self.base + offset }
+        }
+    }
+
     #[test]
     fn every_width_reads_back_what_it_wrote() {
         let mut block = FakeRegisters::new(16);

@@ -9,6 +9,8 @@ const URXD: usize = 0x00;
 const UTXD: usize = 0x40;
 /// Control 1.
 const UCR1: usize = 0x80;
+/// Control 2.
+const UCR2: usize = 0x84;
 /// Control 4.
 const UCR4: usize = 0x8c;
 /// Status 2.
@@ -16,6 +18,10 @@ const USR2: usize = 0x98;
 /// Test register, the only place that tells of a full FIFO.
 const UTS: usize = 0xb4;
 
+/// UCR1: the UART is on.
+const UART_ENABLE: u32 = 1 << 0;
+/// UCR2: receiver and transmitter are on. Out of reset they are off; QEMU then sends but does not receive.
+const RECEIVE_AND_TRANSMIT_ENABLE: u32 = 1 << 1 | 1 << 2;
 /// UCR1: interrupt while the transmit FIFO is empty.
 const TRANSMIT_EMPTY_ENABLE: u32 = 1 << 6;
 /// UCR4: interrupt while any character waits, whatever the FIFO's trigger level.
@@ -28,6 +34,11 @@ const UTS_TRANSMIT_FULL: u32 = 1 << 4;
 pub struct Imx(pub(super) Registers);
 
 impl Imx {
+    pub(super) fn init(self) {
+        self.0.write32(UCR1, self.0.read32(UCR1) | UART_ENABLE);
+        self.0.write32(UCR2, self.0.read32(UCR2) | RECEIVE_AND_TRANSMIT_ENABLE);
+    }
+
     pub(super) fn try_put(self, byte: u8) -> bool {
         let has_room = self.0.read32(UTS) & UTS_TRANSMIT_FULL == 0;
         if has_room {
@@ -54,6 +65,15 @@ impl Imx {
 mod tests {
     use super::*;
     use crate::mmio::fake::FakeRegisters;
+
+    #[test]
+    fn it_is_switched_on_and_keeps_its_settings() {
+        let mut block = FakeRegisters::new(0x100);
+        let registers = block.registers();
+        registers.write32(UCR2, 0x4021);
+        Imx(registers).init();
+        assert_eq!((registers.read32(UCR1), registers.read32(UCR2)), (0x1, 0x4027));
+    }
 
     #[test]
     fn a_byte_goes_to_the_transmit_register_while_there_is_room() {

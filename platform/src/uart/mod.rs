@@ -1,8 +1,8 @@
 //! The console's UART: found by [`early`], described by [`UartInfo`], driven through [`Uart`].
 //!
-//! The firmware has set baud rate and pins and left the transmitter on; no driver here changes that (the Cadence's
-//! excepted, whose enable bits are harmless to set again). What is needed is small: send a byte if there is room,
-//! take one if there is one, and interrupts for both.
+//! The firmware has set baud rate and pins, and no driver here changes that; the two that do not send or receive as
+//! QEMU leaves them (Cadence, i.MX) are switched on. What is needed is small: send a byte if there is room, take one
+//! if there is one, and interrupts for both.
 //!
 //! One file per programming model, one table ([`Kind::of_compatible`]) from device tree to model. All of it may run
 //! before the MMU is on, see [`early`].
@@ -177,7 +177,11 @@ impl Uart {
                 Self::Ns16550(Ns16550 { registers, spacing: Spacing { width: Width::Word, shift: 2 } })
             }
             Kind::Ns16550(spacing) => Self::Ns16550(Ns16550 { registers, spacing }),
-            Kind::Imx => Self::Imx(Imx(registers)),
+            Kind::Imx => {
+                let uart = Imx(registers);
+                uart.init();
+                Self::Imx(uart)
+            }
             Kind::Lpuart => Self::Lpuart(Lpuart(registers)),
             Kind::Cadence => {
                 let uart = Cadence(registers);
@@ -197,7 +201,8 @@ impl Uart {
         driver!(self, uart => uart.try_get())
     }
 
-    /// Whether received bytes interrupt. The line stays up until all are taken.
+    /// Whether received bytes interrupt. The line stays up until all are taken, or until [`Self::acknowledge`], after
+    /// which bytes that had been received before do not interrupt again.
     pub fn set_rx_interrupt(&self, interrupt: Interrupt) {
         driver!(self, uart => uart.set_rx_interrupt(interrupt));
     }
