@@ -1,6 +1,7 @@
 //! How this machine is switched off or reset.
 
-use crate::board::{Board, Conduit, Region};
+use crate::board::{Board, Conduit};
+use crate::dt::Region;
 use crate::mmio::Registers;
 use crate::psci;
 

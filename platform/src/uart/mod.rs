@@ -4,7 +4,7 @@
 //! QEMU leaves them (Cadence, i.MX) are switched on. What is needed is small: send a byte if there is room, take one
 //! if there is one, and interrupts for both.
 //!
-//! One file per programming model, one table ([`Kind::of_compatible`]) from device tree to model. All of it may run
+//! One file per programming model, one table (`Kind::of_compatible`) from device tree to model. All of it may run
 //! before the MMU is on, see [`early`].
 
 mod cadence;
