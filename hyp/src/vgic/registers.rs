@@ -4,7 +4,7 @@
 //! Two bits: configuration. `dist.rs` and `redist.rs` find out whose bank an
 //! offset means; what a read or write of it does is here.
 
-use super::irq::{Irq, Lanes};
+use super::irq::{self, Irq, Lanes};
 use super::list_reg::ListRegs;
 use super::{SGI_LANES, Version, Vgic};
 use crate::vcpu_set::VcpuSet;
@@ -172,6 +172,7 @@ impl Vgic {
                 // Asked before looking for a holder, and taken back where there
                 // is none: see `release` for why nothing is left behind.
                 state.drop_pending.set(value);
+                irq::publish();
                 state.drop_pending.clear(value & !self.in_list_registers(vcpu, bank));
                 value
             }
@@ -183,6 +184,7 @@ impl Vgic {
             _ => {
                 state.active.clear(value);
                 state.drop_active.set(value);
+                irq::publish();
                 state.drop_active.clear(value & !self.in_list_registers(vcpu, bank));
                 value
             }
@@ -208,8 +210,8 @@ impl Vgic {
     pub(super) fn is_write_pending(&self, vcpu: usize, bank: usize) -> bool {
         let state = self.bank(vcpu, bank);
         let forwarded = state.enabled.get() & self.groups().select(state.group.get());
-        let held = self.in_list_registers(vcpu, bank) & !self.active_in_list_registers(vcpu, bank);
-        held & !forwarded != 0
+        let suspects = self.in_list_registers(vcpu, bank) & !forwarded;
+        suspects != 0 && suspects & !self.active_in_list_registers(vcpu, bank) != 0
     }
 
     /// Reads the priorities of `count` interrupts (1 or 4) from `first` on.
@@ -262,7 +264,7 @@ impl Vgic {
     /// Makes SGI `irq` pending on `vcpu`, or not, from each of `sources`.
     pub(super) fn write_sources(&self, vcpu: usize, irq: Irq, change: Change, sources: u8) {
         let state = self.vcpu(vcpu);
-        for source in Lanes(u32::from(sources & self.everyone().bits())) {
+        for source in Lanes(u32::from(sources & self.everyone.bits())) {
             match change {
                 Change::Set => state.add_source(irq, source as usize),
                 Change::Clear => state.forget_source(irq, source as usize),
