@@ -44,9 +44,11 @@ pub(super) struct Home {
     index_of: [AtomicU8; 32],
     /// The physical interrupt of each linked PPI.
     physical: [AtomicU16; 16],
-    /// What each list register was last loaded with; for a vCPU that is
-    /// switched out, what it held when that was active.
+    /// What each list register would be loaded with if its interrupt came
+    /// again; empty if that is not to be forwarded now.
     images: [AtomicU64; MAX_LIST_REGS],
+    /// What each list register in use holds while the vCPU is switched out.
+    saved: [AtomicU64; MAX_LIST_REGS],
 }
 
 /// What a list register was loaded with.
@@ -94,6 +96,7 @@ impl Home {
             index_of: [const { AtomicU8::new(0) }; 32],
             physical: [const { AtomicU16::new(0) }; 16],
             images: [const { AtomicU64::new(0) }; MAX_LIST_REGS],
+            saved: [const { AtomicU64::new(0) }; MAX_LIST_REGS],
         }
     }
 
@@ -202,6 +205,39 @@ impl Home {
     }
 }
 
+/// The list registers of a vCPU that was saved.
+struct Saved<'a>(&'a Home);
+
+impl ListRegs for Saved<'_> {
+    fn count(&self) -> usize {
+        MAX_LIST_REGS
+    }
+
+    fn read(&self, index: usize) -> Lr {
+        Lr::from_ich(self.0.saved[index % MAX_LIST_REGS].load(Relaxed))
+    }
+
+    fn write(&mut self, index: usize, lr: Lr) {
+        self.0.saved[index % MAX_LIST_REGS].store(lr.to_ich(), Relaxed);
+    }
+
+    fn empty_mask(&self) -> u32 {
+        0
+    }
+
+    /// Restoring the vCPU does that.
+    fn maintain(&mut self, _wanted: Maintenance) {}
+
+    /// [`Vgic::save`] has taken it.
+    fn take_eoi_count(&mut self) -> u32 {
+        0
+    }
+
+    /// The physical interrupt is another vCPU's now. That this one owns it no
+    /// more is what [`Vgic::owns_physical`] says from here on.
+    fn deactivate(&mut self, _physical: IntId) {}
+}
+
 /// Why [`Vgic::deliver`] and its relatives are called, and so what to leave
 /// behind in the state when the interrupt cannot be loaded right away.
 #[derive(Clone, Copy)]
@@ -288,8 +324,13 @@ impl Vgic {
         let in_list_register = Lanes(home.used.get()).any(|index| {
             let lr = lrs.read(index as usize);
             let irq = home.slot(index as usize).irq;
-            // An ended one may have come again since.
-            lr.is_pending() || !lr.is_active() && self.deliverable(vcpu, irq.bank()) & irq.mask() != 0
+            match lr.state() {
+                State::Pending => true,
+                // The hardware does not signal it before it is deactivated.
+                State::Active | State::PendingActive => false,
+                // It may have come again since it ended.
+                State::Inactive => self.deliverable(vcpu, irq.bank()) & irq.mask() != 0,
+            }
         });
         in_list_register || self.has_deliverable_at_rest(vcpu)
     }
@@ -310,9 +351,9 @@ impl Vgic {
         let kicks = self.unload(vcpu, lrs);
         let home = &self.vcpu(vcpu).home;
         for index in Lanes(home.used.get()) {
-            let lr = lrs.read(index as usize);
-            home.set_image(index as usize, lr);
-            lrs.write(index as usize, Lr::EMPTY);
+            let index = index as usize;
+            Saved(home).write(index, lrs.read(index));
+            lrs.write(index, Lr::EMPTY);
         }
         if home.maintenance() != Maintenance::NONE {
             lrs.maintain(Maintenance::NONE);
@@ -326,13 +367,19 @@ impl Vgic {
         let home = &self.vcpu(vcpu).home;
         for index in Lanes(home.used.get()) {
             let index = index as usize;
-            lrs.write(index, home.image(index));
-            home.set_image(index, self.list_register_for(vcpu, home.slot(index).irq));
+            lrs.write(index, Saved(home).read(index));
         }
         if home.maintenance() != Maintenance::NONE {
             lrs.maintain(home.maintenance());
         }
         self.flush(vcpu, lrs)
+    }
+
+    /// Serves a kick of a vCPU that was saved and is not to run now: others may
+    /// wait for it to let go of an active interrupt. For its home CPU. Returns
+    /// the *other* vCPUs that must look.
+    pub fn flush_at_rest(&self, vcpu: usize) -> VcpuSet {
+        self.refresh(vcpu, &mut Saved(&self.vcpu(vcpu).home)).without(vcpu)
     }
 
     /// Drops everything the resident vCPU has in its list registers or active,
@@ -355,13 +402,14 @@ impl Vgic {
     /// they are routed to.
     #[inline]
     pub(super) fn candidates(&self, vcpu: usize, bank: usize) -> u32 {
-        let deliverable = self.deliverable(vcpu, bank);
-        // Mostly nothing is pending: don't look at the claims then.
-        if deliverable == 0 {
+        let state = self.bank(vcpu, bank);
+        let pending = state.pending();
+        // Mostly nothing is, and three loads is all this costs.
+        if pending == 0 {
             return 0;
         }
         let taken = if bank == 0 { self.vcpu(vcpu).home.held[0].get() } else { self.claimed(bank).get() };
-        deliverable & !taken
+        pending & state.forwardable(self.groups()) & !taken
     }
 
     /// Looks at every list register in use.
@@ -379,7 +427,7 @@ impl Vgic {
                 continue;
             }
             let fresh = self.list_register_for(vcpu, slot.irq);
-            home.set_image(index, fresh);
+            home.set_image(index, self.image_of(vcpu, slot.irq, fresh));
             let updated = lr.with_rank_of(fresh);
             kicks = kicks.union(if lr.is_active() {
                 self.refresh_active(vcpu, index, Refresh { lr, updated, slot }, lrs)
@@ -406,7 +454,8 @@ impl Vgic {
         if !self.is_still_wanted(vcpu, slot) {
             return self.pull_back(vcpu, index, lr, slot, lrs);
         }
-        // Not active, so there is nothing that a request could end.
+        // Not active (any more), so there is nothing that a request could end.
+        state.home.active[irq.bank()].clear(irq.mask());
         bank.drop_active.take(irq.mask());
         if bank.latch.get() & irq.mask() != 0 {
             // It has come again before the guest saw it: that is one interrupt.
@@ -611,7 +660,7 @@ impl Vgic {
         home.mark_active(irq);
         self.bank(vcpu, irq.bank()).active.take(irq.mask());
         let lr = self.list_register_for(vcpu, irq);
-        home.set_image(index, lr);
+        home.set_image(index, self.image_of(vcpu, irq, lr));
         lrs.write(index, lr.with_state(State::Active));
     }
 
@@ -630,6 +679,13 @@ impl Vgic {
         }
     }
 
+    /// What to remember for a held `irq`, whose list register would be `fresh`.
+    #[inline]
+    fn image_of(&self, vcpu: usize, irq: Irq, fresh: Lr) -> Lr {
+        let forwardable = self.bank(vcpu, irq.bank()).forwardable(self.groups());
+        if forwardable & irq.mask() == 0 { Lr::EMPTY } else { fresh }
+    }
+
     /// Loads the private interrupt `irq` of the resident vCPU at once if that
     /// takes no thought: its old list register has ended, or one is free.
     #[inline]
@@ -643,13 +699,14 @@ impl Vgic {
                     return VcpuSet::EMPTY;
                 }
             } else if requests & irq.mask() == 0 {
-                // Whoever changed anything about it since it was loaded has
-                // seen the claim and kicked us, and that flush ends the claim
-                // or updates the register. So what was good then is good now;
-                // only a request to drop the earlier one must not hit this one.
+                // Whoever has changed anything about it since it was loaded has
+                // seen the claim and kicked us, and that flush has ended the
+                // claim or updated the image. So the image is good; only a
+                // request to drop the earlier one must not hit this one.
                 let index = home.index_of[irq.lane()].load(Relaxed) as usize % MAX_LIST_REGS;
-                if lrs.empty_mask() >> index & 1 != 0 {
-                    lrs.write(index, cause.apply_to(home.image(index)));
+                let image = home.image(index);
+                if image.is_pending() && lrs.empty_mask() >> index & 1 != 0 {
+                    lrs.write(index, cause.apply_to(image));
                     return VcpuSet::EMPTY;
                 }
             }

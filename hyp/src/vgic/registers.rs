@@ -50,7 +50,8 @@ pub(super) struct Access {
 
 /// What lies in list registers is part of what a guest reads and writes here.
 /// For the accessing vCPU it is looked up; what *other* vCPUs have in theirs is
-/// known as of their home CPU's last look.
+/// known as of their home CPU's last look, and of an active one not whether it
+/// is pending again.
 impl Vgic {
     /// Reads a bit register of bank `bank`.
     #[inline]
@@ -177,7 +178,7 @@ impl Vgic {
                 value
             }
             BitRegister::SetActive => {
-                let value = value & !self.active_in_list_registers(vcpu, bank);
+                // A holder that finds its list register active takes it back.
                 state.active.set(value);
                 value
             }

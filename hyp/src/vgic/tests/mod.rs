@@ -6,6 +6,7 @@
 //! resident, each on a CPU of its own, and whose kicks are served at once.
 
 mod delivery;
+mod model;
 mod registers_v2;
 mod registers_v3;
 mod switching;
