@@ -9,6 +9,7 @@ mod delivery;
 mod model;
 mod registers_v2;
 mod registers_v3;
+mod stress;
 mod switching;
 
 use super::{Level, ListRegs, Lr, MAX_LIST_REGS, Maintenance, SgiRegister, State, Version, Vgic};
