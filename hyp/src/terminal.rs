@@ -58,12 +58,12 @@ pub fn open(info: &UartInfo, registers: Registers) {
 
 /// A line, see [`say!`].
 pub fn say_line(line: fmt::Arguments<'_>) {
-    CONSOLE.say(format_args!("entresol: {line}"));
+    CONSOLE.say(line);
 }
 
 /// Boot has come to this stage.
 pub fn stage(number: u32) {
-    CONSOLE.say(format_args!("entresol: boot {number}"));
+    CONSOLE.say(format_args!("boot {number}"));
 }
 
 /// From here on the UART interrupts, and the CPUs' loops look after the rest.

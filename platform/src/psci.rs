@@ -2,7 +2,7 @@
 //!
 //! Only with a [`Conduit`] from the device tree. Where there is none, an `smc`
 //! may hang the CPU for good: QEMU's raspi4b has an EL3 with nothing in it.
-#![expect(unsafe_code, reason = "the SMC and HVC instructions")]
+#![cfg_attr(target_os = "none", expect(unsafe_code, reason = "the SMC and HVC instructions"))]
 
 use crate::board::Conduit;
 use core::fmt;

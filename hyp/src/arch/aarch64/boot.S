@@ -208,9 +208,9 @@ secondary_at_link_address:
 cpu_stack:
     adrp    x1, {stacks}
     add     x1, x1, :lo12:{stacks}
-    mov     x2, #{stack_stride}
+    ldr     x2, ={stack_stride}
     madd    x1, x2, x0, x1
-    mov     x2, #{stack_stride}
+    ldr     x2, ={stack_stride}
     add     x1, x1, x2              // a stack ends where its slot ends
     mov     sp, x1
     adrp    x1, {percpu}

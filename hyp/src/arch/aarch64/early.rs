@@ -177,6 +177,11 @@ pub fn image_size() -> u64 {
     here!(__image_end) - here!(__image_start)
 }
 
+/// Whether `address` can be that of an instruction in the image.
+pub(super) fn is_code(address: u64) -> bool {
+    address % 4 == 0 && (here!(__image_start)..here!(__text_end)).contains(&address)
+}
+
 /// What `early_main` found out.
 pub fn handoff() -> Handoff {
     // SAFETY: `early_main` wrote it before the MMU was on; read-only since.

@@ -54,7 +54,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use sysreg::{read, write};
 
 /// Bytes of a CPU's stack.
-const STACK: usize = 32 * 1024;
+const STACK: usize = 64 * 1024;
 /// Bytes of the stack that a failed CPU reports on.
 const EMERGENCY_STACK: usize = 8 * 1024;
 /// Unmapped bytes below each of the two: running off a stack faults.
@@ -235,28 +235,30 @@ pub fn host_id() -> HostId {
     HostId::read_with(|register| id_register!(register; 1 2 3 4 5 6 7))
 }
 
-/// Return addresses up the stack from frame pointer `frame`, innermost first;
-/// stops at anything that is not a frame on this CPU's stack.
-pub fn return_addresses(frame: u64) -> impl Iterator<Item = u64> {
-    let stacks = STACKS.0.get().addr() as u64..emergency_stack_end(MAX_CPUS) as u64;
-    let mut frame = frame;
-    core::iter::from_fn(move || {
-        if frame % 16 != 0 || !stacks.contains(&frame) {
-            return None;
-        }
-        // SAFETY: a 16-byte aligned address in the stacks; a guard page is not
-        // a multiple of the stack away from a frame record that we follow.
-        let [next, address] = unsafe { (frame as *const [u64; 2]).read() };
-        frame = if next > frame { next } else { 0 };
-        (address != 0).then_some(address)
-    })
-    .take(16)
+/// Code addresses on the stack from `sp` up, the nearest first. The code keeps
+/// no frame pointers (they would cost every exit), so some of them are only
+/// leftovers; the chain of callers is among them.
+pub fn code_addresses(sp: u64) -> impl Iterator<Item = u64> {
+    let slots = STACKS.0.get().addr() as u64;
+    let slot_end = slots + ((sp.wrapping_sub(slots)) / STACK_SLOT as u64 + 1) * STACK_SLOT as u64;
+    let is_stack = sp >= slots && slot_end <= emergency_stack_end(MAX_CPUS) as u64 + STACK as u64;
+    // Below the stack proper lies a guard page: start above it if sp ran into it.
+    let start = sp.next_multiple_of(8).max(slot_end.saturating_sub(STACK as u64));
+    let end = if is_stack { slot_end } else { start };
+    (start..end)
+        .step_by(8)
+        .map(|address| {
+            // SAFETY: an aligned address within the mapped part of a stack.
+            unsafe { (address as *const u64).read_volatile() }
+        })
+        .filter(|&word| early::is_code(word))
+        .take(24)
 }
 
-/// The frame pointer of the caller.
-pub fn frame_pointer() -> u64 {
-    let frame: u64;
+/// The stack pointer of the caller, more or less.
+pub fn stack_pointer() -> u64 {
+    let sp: u64;
     // SAFETY: copies a register.
-    unsafe { core::arch::asm!("mov {}, x29", out(reg) frame, options(nomem, nostack, preserves_flags)) };
-    frame
+    unsafe { core::arch::asm!("mov {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    sp
 }
