@@ -90,12 +90,8 @@ fn read_board(tree: Region) -> Board<'static> {
 }
 
 fn set_reset(board: &Board<'_>) {
-    if let Some(conduit) = board.psci {
-        machine::set_reset(Reset::Psci(conduit));
-    } else if let Some(pm) = board.bcm2835_pm
-        && let Ok(registers) = arch::map_registers(pm)
-    {
-        machine::set_reset(Reset::Bcm2835Pm(registers));
+    if let Some(reset) = Reset::of(board, |region| arch::map_registers(region).ok()) {
+        machine::set_reset(reset);
     }
 }
 

@@ -121,6 +121,7 @@ fn create(
     let vcpus: Vec<Vcpu> =
         plan.cpus.iter().enumerate().map(|(index, &home)| Vcpu::new(vm, index, usize::from(home))).collect();
     vm.set_vcpus(Vec::leak(vcpus));
+    terminal::add_vm(id, vm.name());
     Ok(vm)
 }
 

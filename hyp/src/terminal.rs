@@ -8,8 +8,9 @@
 use crate::console::port::{Port, Switch};
 use crate::console::prompt::Command;
 use crate::console::source::{VmIndex, VmSet};
-use crate::console::{Buffers, Console, CrashWriter, Next, Pumped};
+use crate::console::{Console, CrashWriter, Next, Pumped, QUEUES};
 use crate::{arch, commands, irq, vm};
+use crate::trap::Leave;
 use crate::vpl011::Vpl011;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +19,7 @@ use platform::mmio::Registers;
 use platform::uart::{Interrupt, Uart, UartInfo};
 use spin::Once;
 
-static BUFFERS: Buffers = Buffers::new();
-static CONSOLE: Console<'static, Uart> = Console::new(&BUFFERS);
+static CONSOLE: Console<'static, Uart> = Console::new(&QUEUES);
 
 /// The UART itself, once it is known.
 static UART: Once<Uart> = Once::new();
@@ -90,17 +90,14 @@ pub fn add_vm(id: usize, name: &str) {
 
 /// The emulated UART of VM `id`.
 pub fn uart(id: usize) -> Option<&'static Vpl011> {
-    VmIndex::new(id).map(|index| CONSOLE.uart(index))
+    VmIndex::new(id).map(|index| QUEUES.uart(index))
 }
 
-/// One finished log frame.
-pub fn push_frame(frame: &[u8]) {
-    CONSOLE.push_frame(frame);
-}
-
-/// VM `id`'s UART has output. `true` if this CPU's loop should look at the clock.
-pub fn guest_wrote(id: usize) -> bool {
-    VmIndex::new(id).is_some_and(|index| after(CONSOLE.guest_wrote(index, arch::counter())))
+/// VM `id`'s UART has output. Whether this CPU's loop has to look after the rest.
+pub fn guest_wrote(id: usize) -> Leave {
+    let Some(index) = VmIndex::new(id) else { return Leave::Stay };
+    let more = after(CONSOLE.guest_wrote(index, arch::counter()));
+    if more || deadline().is_some() { Leave::LookAround } else { Leave::Stay }
 }
 
 /// The UART interrupted: keys, or room to send.
@@ -117,10 +114,7 @@ pub fn interrupt() {
 
 /// Pumps if it is time to. `true` if there is more to do right away.
 pub fn poll(now: u64) -> bool {
-    if !CONSOLE.needs_pump() || (now < PUMP_AT.load(Ordering::Relaxed) && PUMP_AT.load(Ordering::Relaxed) != u64::MAX) {
-        return false;
-    }
-    after(CONSOLE.pump(now))
+    CONSOLE.needs_pump() && deadline().is_none_or(|at| now >= at) && after(CONSOLE.pump(now))
 }
 
 /// When some CPU should call [`poll`], if at some time.
@@ -141,13 +135,12 @@ pub fn crash_writer() -> Option<CrashWriter<Uart>> {
 /// Applies what a pump changed. `true` if it wants the CPU's loop to come back.
 fn after(pumped: Pumped) -> bool {
     apply_lines(pumped.changed);
-    let (at, again) = match pumped.next {
-        Next::At(time) => (time, true),
-        Next::Now => (u64::MAX, true),
-        Next::Idle | Next::Room => (u64::MAX, false),
+    let at = match pumped.next {
+        Next::At(time) => time,
+        Next::Now | Next::Idle | Next::Room => u64::MAX,
     };
     PUMP_AT.store(at, Ordering::Relaxed);
-    again
+    pumped.next == Next::Now
 }
 
 /// Brings the guests' interrupt controllers in line with their UARTs.

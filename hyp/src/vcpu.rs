@@ -30,6 +30,14 @@ impl Attention {
     /// Somebody at the prompt wants to see its registers.
     pub const REPORT: Self = Self(1 << 2);
 
+    /// What the home's loop looks at, whether or not the vCPU runs.
+    pub const LOOP: Self = Self(Self::LIFECYCLE.0 | Self::REPORT.0);
+
+    /// Whether any bit of `other` is set.
+    pub const fn has_any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether every bit of `other` is set.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -20,18 +20,18 @@ pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, faul
         return None;
     }
     let number = access.register().unwrap_or(31);
-    let others = match access.direction() {
+    let (others, leave) = match access.direction() {
         Direction::Read => {
             // Looked up first: a read may have side effects and must happen once.
             regs.get(number)?;
             let (value, others) = read(vcpu, access)?;
             regs.set(number, access.loaded(value))?;
-            others
+            (others, Leave::Stay)
         }
         Direction::Write => write(vcpu, access, access.stored(regs.get(number)?))?,
     };
     vcpu.count(ExitKind::Device);
-    Some(irq::kick_others(vcpu, others))
+    Some(irq::kick_others(vcpu, others).or(leave))
 }
 
 /// What a device's register reads as, and which other vCPUs that concerns.
@@ -52,10 +52,12 @@ fn read(vcpu: &Vcpu, access: MmioAccess) -> Option<(u64, VcpuSet)> {
     })
 }
 
-/// Does a write to a device; which other vCPUs that concerns.
-fn write(vcpu: &Vcpu, access: MmioAccess, value: u64) -> Option<VcpuSet> {
+/// Does a write to a device; which other vCPUs that concerns, and whether this
+/// CPU's loop has more to do because of it.
+fn write(vcpu: &Vcpu, access: MmioAccess, value: u64) -> Option<(VcpuSet, Leave)> {
     let (vm, me, width) = (vcpu.vm, vcpu.index, access.width());
-    Some(match place(vcpu, access.ipa())? {
+    let mut leave = Leave::Stay;
+    let others = match place(vcpu, access.ipa())? {
         Place::Distributor(offset) => {
             irq::with_list_registers(|lrs| vm.vgic.dist_write(me, offset, width, value, lrs))
         }
@@ -65,11 +67,12 @@ fn write(vcpu: &Vcpu, access: MmioAccess, value: u64) -> Option<VcpuSet> {
         Place::Console(offset) => {
             let effects = vm.console.write(offset, width, value);
             if effects.queued {
-                terminal::guest_wrote(vm.id);
+                leave = terminal::guest_wrote(vm.id);
             }
             console_line(vcpu, effects.line.is_some())
         }
-    })
+    };
+    Some((others, leave))
 }
 
 /// The console's interrupt line has changed: shows it to this vCPU if it is the

@@ -30,6 +30,12 @@ pub enum Leave {
 }
 
 impl Leave {
+    /// Stays only if both do.
+    #[inline]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Stay { other } else { self }
+    }
+
     /// From what `run_guest` returned.
     pub fn from_bits(bits: u32) -> Self {
         match bits {
