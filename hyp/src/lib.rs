@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod console;
 pub mod exit;
 pub mod guest;
+pub mod log;
 pub mod mmio;
 pub mod trap;
 pub mod vcpu_set;

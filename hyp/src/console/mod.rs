@@ -12,7 +12,7 @@
 //! **Who moves the bytes.** [`Console::pump`] moves what can be moved and says
 //! when to call it again ([`Next`]). It is called by whoever has made something
 //! ready ([`Console::guest_wrote`]), by the UART's transmit interrupt, and by a
-//! CPU's loop that finds [`Console::needs_pump`]. It never waits: if another CPU
+//! CPU's loop that finds [`Console::is_due`]. It never waits: if another CPU
 //! is pumping, that one will see the new bytes.
 //!
 //! **The ready word** has one bit per source with something to take, one for log
@@ -39,7 +39,7 @@ mod typing;
 mod unit;
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use heapless::String;
 use spin::Mutex;
@@ -72,8 +72,8 @@ const FRAMES_READY: u32 = 1 << 30;
 const ARMED: u32 = 1 << 31;
 
 /// What waits to be shown, and the ready word. All its bytes are zero at first,
-/// so that [`QUEUES`] costs the image file nothing.
-pub struct Queues {
+/// so that [`BUFFERS`] costs the image file nothing.
+pub struct Buffers {
     uarts: [Vpl011; MAX_VMS],
     text: Mutex<ByteRing<TRANSMIT_RING>>,
     frames: Mutex<FrameRing<4096>>,
@@ -83,9 +83,9 @@ pub struct Queues {
 }
 
 /// The machine's.
-pub static QUEUES: Queues = Queues::new();
+pub static BUFFERS: Buffers = Buffers::new();
 
-impl Queues {
+impl Buffers {
     /// Nothing waits anywhere.
     pub const fn new() -> Self {
         Self {
@@ -131,7 +131,7 @@ impl Queues {
     }
 }
 
-impl Default for Queues {
+impl Default for Buffers {
     fn default() -> Self {
         Self::new()
     }
@@ -140,12 +140,13 @@ impl Default for Queues {
 /// When a console wants to be pumped again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Next {
-    /// When somebody has something to say.
+    /// When somebody has something to say, or another CPU is pumping.
     #[default]
     Idle,
     /// As soon as the CPU has looked at its other work.
     Now,
-    /// At this time of the clock that `now` comes from.
+    /// At this time of the clock that `now` comes from, which is also
+    /// [`Console::deadline`].
     At(u64),
     /// When the UART has room: its transmit interrupt is on, and
     /// [`Console::transmit_interrupt`] is the answer to it. A board without
@@ -165,9 +166,14 @@ pub struct Pumped {
 
 /// The console.
 pub struct Console<'a, P> {
-    queues: &'a Queues,
+    buffers: &'a Buffers,
     /// Whether [`Console::say`] leaves the sending to others.
     deferred: AtomicBool,
+    /// Ready bits of those who wait for [`Console::deadline`]. Written with
+    /// `front` locked, like the next.
+    waiting: AtomicU32,
+    /// Until when they wait; `u64::MAX` if nobody does.
+    wait_end: AtomicU64,
     front: Mutex<Front<P>>,
     reserve: crash::Reserve<P>,
 }
@@ -184,7 +190,7 @@ struct Front<P> {
 
 impl<'a, P: Port> Console<'a, P> {
     /// A console without a UART: what is said waits until [`Console::install`].
-    pub const fn new(queues: &'a Queues) -> Self {
+    pub const fn new(buffers: &'a Buffers) -> Self {
         let front = Front {
             port: None,
             mux: Mux::new(Patience::of_clock(0)),
@@ -193,8 +199,10 @@ impl<'a, P: Port> Console<'a, P> {
             prompt: ByteRing::new(),
         };
         Self {
-            queues,
+            buffers,
             deferred: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
+            wait_end: AtomicU64::new(u64::MAX),
             front: Mutex::new(front),
             reserve: crash::Reserve::new(),
         }
@@ -220,8 +228,8 @@ impl<'a, P: Port> Console<'a, P> {
     /// Sends log frames to a host that decodes them, those kept so far first.
     pub fn send_frames(&self) {
         self.front.lock().mux.set_frames(Frames::Sent);
-        self.queues.frames_sent.store(true, Ordering::Relaxed);
-        self.queues.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
+        self.buffers.frames_sent.store(true, Ordering::Relaxed);
+        self.buffers.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
     }
 
     /// Makes `vm` known by `name`. The first VM gets the keyboard.
@@ -233,10 +241,15 @@ impl<'a, P: Port> Console<'a, P> {
         }
     }
 
-    /// Adds a line of the hypervisor's. It never waits, except before
+    /// The UART of `vm`.
+    pub fn uart(&self, vm: VmIndex) -> &'a Vpl011 {
+        self.buffers.uart(vm)
+    }
+
+    /// Adds a line of the hypervisor's; its tag comes by itself. It never waits, except before
     /// [`Console::defer`], when there is nobody else to send it.
     pub fn say(&self, line: fmt::Arguments<'_>) {
-        self.queues.queue_line(line);
+        self.buffers.queue_line(line);
         if !self.deferred.load(Ordering::Relaxed) {
             self.flush(0);
         }
@@ -245,14 +258,23 @@ impl<'a, P: Port> Console<'a, P> {
     /// `vm`'s UART has queued output: sends what can be sent.
     #[inline]
     pub fn guest_wrote(&self, vm: VmIndex, now: u64) -> Pumped {
-        if self.queues.mark(Source::Vm(vm)) & ARMED != 0 { Pumped::default() } else { self.pump(now) }
+        if self.buffers.mark(Source::Vm(vm)) & ARMED != 0 { Pumped::default() } else { self.pump(now) }
     }
 
-    /// Whether [`Console::pump`] might have something to do.
+    /// Whether [`Console::pump`] has something to do at `now`.
     #[inline]
-    pub fn needs_pump(&self) -> bool {
-        let ready = self.queues.ready.load(Ordering::Relaxed);
-        ready != 0 && ready & ARMED == 0
+    pub fn is_due(&self, now: u64) -> bool {
+        let ready = self.buffers.ready.load(Ordering::Relaxed);
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        ready != 0
+            && ready & ARMED == 0
+            && (ready & !waiting != 0 || now >= self.wait_end.load(Ordering::Relaxed))
+    }
+
+    /// Until when somebody's line waits for another's, if so: some CPU should
+    /// then be awake and pump.
+    pub fn deadline(&self) -> Option<u64> {
+        Some(self.wait_end.load(Ordering::Relaxed)).filter(|&end| end != u64::MAX)
     }
 
     /// Moves bytes to the UART until it is full, nobody has more, or those who
@@ -267,7 +289,7 @@ impl<'a, P: Port> Console<'a, P> {
             // Pairs with the SeqCst read-modify-write in `mark`: whoever set a
             // bit and then failed to lock is seen here.
             fence(Ordering::SeqCst);
-            if self.queues.ready.load(Ordering::Relaxed) & !seen == 0 {
+            if self.buffers.ready.load(Ordering::Relaxed) & !seen == 0 {
                 return pumped;
             }
         }
@@ -304,10 +326,10 @@ impl<'a, P: Port> Console<'a, P> {
     /// gets `None` and must stay silent. Shows first what was about to be
     /// shown, as far as that is possible without waiting for a lock.
     pub fn crash_writer(&self) -> Option<CrashWriter<P>> {
-        let sent = self.queues.frames_sent.load(Ordering::Relaxed);
+        let sent = self.buffers.frames_sent.load(Ordering::Relaxed);
         let mut writer = self.reserve.take(if sent { Frames::Sent } else { Frames::Kept })?;
         let _ = writer.write_str("\n");
-        if let Some(mut text) = self.queues.text.try_lock() {
+        if let Some(mut text) = self.buffers.text.try_lock() {
             let mut chunk = [0; CHUNK];
             loop {
                 let Taken { count, .. } = text.take_line(&mut chunk);
@@ -325,7 +347,7 @@ impl<'a, P: Port> Console<'a, P> {
         if let Some(port) = &mut front.port {
             port.set_transmit_interrupt(Switch::Off);
         }
-        self.queues.ready.fetch_and(!ARMED, Ordering::SeqCst);
+        self.buffers.ready.fetch_and(!ARMED, Ordering::SeqCst);
     }
 
     /// One turn of the pump with the lock held. Returns the ready bits that it
@@ -334,10 +356,12 @@ impl<'a, P: Port> Console<'a, P> {
         let Front { port: Some(port), mux, prompt, .. } = front else {
             return u32::MAX;
         };
+        self.waiting.store(0, Ordering::Relaxed);
+        self.wait_end.store(u64::MAX, Ordering::Relaxed);
         loop {
             while let Some(byte) = mux.staged() {
                 if !port.try_put(byte) {
-                    self.queues.ready.fetch_or(ARMED, Ordering::SeqCst);
+                    self.buffers.ready.fetch_or(ARMED, Ordering::SeqCst);
                     port.set_transmit_interrupt(Switch::On);
                     pumped.next = Next::Room;
                     return u32::MAX;
@@ -349,7 +373,7 @@ impl<'a, P: Port> Console<'a, P> {
                 pumped.next = Next::Now;
                 return u32::MAX;
             }
-            let ready = self.queues.ready.load(Ordering::SeqCst);
+            let ready = self.buffers.ready.load(Ordering::SeqCst);
             if ready & FRAMES_READY != 0 {
                 self.take_frame(mux);
                 continue;
@@ -357,6 +381,8 @@ impl<'a, P: Port> Console<'a, P> {
             match mux.choose(now, SourceSet::from_bits(ready)) {
                 Choice::Take(source, limit) => self.take(source, limit, now, mux, prompt, pumped),
                 Choice::WaitUntil(time) => {
+                    self.waiting.store(ready, Ordering::Relaxed);
+                    self.wait_end.store(time, Ordering::Relaxed);
                     pumped.next = Next::At(time);
                     return ready;
                 }
@@ -378,43 +404,43 @@ impl<'a, P: Port> Console<'a, P> {
         pumped: &mut Pumped,
     ) {
         let bit = SourceSet::one(source).bits();
-        self.queues.ready.fetch_and(!bit, Ordering::SeqCst);
+        self.buffers.ready.fetch_and(!bit, Ordering::SeqCst);
         let mut chunk = [0; CHUNK];
         let buffer = &mut chunk[..limit.min(CHUNK)];
         let (taken, more) = match source {
             Source::Vm(vm) => {
-                let drained = self.queues.uart(vm).take_line(buffer);
+                let drained = self.uart(vm).take_line(buffer);
                 if drained.line.is_some() {
                     pumped.changed.insert(vm);
                 }
                 (drained.taken, drained.more)
             }
             Source::Hypervisor => {
-                let mut text = self.queues.text.lock();
+                let mut text = self.buffers.text.lock();
                 (text.take_line(buffer), !text.is_empty())
             }
             Source::Prompt => (prompt.take_line(buffer), !prompt.is_empty()),
         };
         if more {
-            self.queues.ready.fetch_or(bit, Ordering::SeqCst);
+            self.buffers.ready.fetch_or(bit, Ordering::SeqCst);
         }
         mux.accept(source, now, taken, buffer);
     }
 
     fn take_frame(&self, mux: &mut Mux) {
-        self.queues.ready.fetch_and(!FRAMES_READY, Ordering::SeqCst);
+        self.buffers.ready.fetch_and(!FRAMES_READY, Ordering::SeqCst);
         let mut buffer = [0; FRAME_LIMIT];
-        let mut frames = self.queues.frames.lock();
+        let mut frames = self.buffers.frames.lock();
         if let Some(frame) = frames.take(&mut buffer) {
             mux.accept_frame(frame);
         }
         if !frames.is_empty() {
-            self.queues.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
+            self.buffers.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
         }
         let dropped = frames.take_dropped();
         drop(frames);
         if dropped != 0 {
-            self.queues.queue_line(format_args!("... {dropped} log frames dropped"));
+            self.buffers.queue_line(format_args!("... {dropped} log frames dropped"));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::input::{Focus, HELP as KEYS, Routed};
 use super::mux::{FRAME_LIMIT, PROMPT};
 use super::port::Port;
-use super::prompt::{self, Command, Edited, Editor};
+use super::prompt::{self, Command, Edited, Editor, Request};
 use super::source::{Source, VmSet};
 use super::{Console, Front, Pumped};
 
@@ -33,7 +33,7 @@ impl<P: Port> Console<'_, P> {
             let vms = front.mux.names().known();
             match front.router.feed(byte, vms) {
                 Routed::Key(Focus::Vm(vm), key) => {
-                    if self.queues.uart(vm).receive(key).is_some() {
+                    if self.uart(vm).receive(key).is_some() {
                         changed.insert(vm);
                     }
                 }
@@ -44,8 +44,8 @@ impl<P: Port> Console<'_, P> {
                     }
                 }
                 Routed::Focused(focus) => self.announce(&mut front, focus),
-                Routed::Help => self.queues.queue_line(format_args!("{KEYS}")),
-                Routed::NoSuchVm(number) => self.queues.queue_line(format_args!("there is no VM {number}")),
+                Routed::Help => self.buffers.queue_line(format_args!("{KEYS}")),
+                Routed::NoSuchVm(number) => self.buffers.queue_line(format_args!("there is no VM {number}")),
                 Routed::Nothing => {}
             }
         }
@@ -63,12 +63,12 @@ impl<P: Port> Console<'_, P> {
         }
     }
 
-    /// One key at the prompt. Commands about the console itself are done here;
-    /// the others are returned.
+    /// One key at the prompt. Requests about the console itself are met here;
+    /// orders are returned.
     fn key_at_prompt(&self, front: &mut Front<P>, key: u8) -> Option<Command> {
         let Front { editor, prompt, mux, router, .. } = front;
         let edited = editor.feed(key, |echo| prompt.push_whole(&[echo]));
-        self.queues.mark(Source::Prompt);
+        self.buffers.mark(Source::Prompt);
         let line = match edited {
             Edited::Editing => return None,
             Edited::Leave => {
@@ -82,19 +82,19 @@ impl<P: Port> Console<'_, P> {
         };
         match prompt::parse(line, mux.names()) {
             Ok(None) => {}
-            Ok(Some(Command::Help)) => {
+            Ok(Some(Request::Help)) => {
                 for line in prompt::HELP {
-                    self.queues.queue_line(format_args!("{line}"));
+                    self.buffers.queue_line(format_args!("{line}"));
                 }
-                self.queues.queue_line(format_args!("{KEYS}"));
+                self.buffers.queue_line(format_args!("{KEYS}"));
             }
-            Ok(Some(Command::Focus(vm))) => {
+            Ok(Some(Request::Focus(vm))) => {
                 self.announce(front, Focus::Vm(vm));
                 return None;
             }
-            Ok(Some(Command::Log)) => self.queue_log(),
-            Ok(Some(command)) => return Some(command),
-            Err(complaint) => self.queues.queue_line(format_args!("{complaint}")),
+            Ok(Some(Request::Log)) => self.queue_log(),
+            Ok(Some(Request::Order(command))) => return Some(command),
+            Err(complaint) => self.buffers.queue_line(format_args!("{complaint}")),
         }
         self.show_prompt(front);
         None
@@ -106,10 +106,11 @@ impl<P: Port> Console<'_, P> {
         match focus {
             Focus::Vm(vm) => {
                 let name = front.mux.names().get(vm);
-                self.queues.queue_line(format_args!("keys go to {name}; Ctrl-] ? for help"));
+                self.buffers.queue_line(format_args!("keys go to {name}; Ctrl-] ? for help"));
             }
             Focus::Prompt => {
-                self.queues.queue_line(format_args!("keys go to the hypervisor; `help`, or Ctrl-D to leave"));
+                self.buffers
+                    .queue_line(format_args!("keys go to the hypervisor; `help`, or Ctrl-D to leave"));
                 self.show_prompt(front);
             }
         }
@@ -118,7 +119,7 @@ impl<P: Port> Console<'_, P> {
     fn show_prompt(&self, front: &mut Front<P>) {
         front.mux.end_line(Source::Prompt);
         front.prompt.push_whole(&[PROMPT.as_bytes()]);
-        self.queues.mark(Source::Prompt);
+        self.buffers.mark(Source::Prompt);
     }
 
     /// Queues as many of the kept log frames as fit, as lines of hexadecimal.
@@ -126,15 +127,15 @@ impl<P: Port> Console<'_, P> {
         let mut shown = 0;
         let mut buffer = [0; FRAME_LIMIT];
         // Twice a frame, its tag and a last line must fit.
-        while self.queues.text.lock().room() > 3 * FRAME_LIMIT {
-            let mut frames = self.queues.frames.lock();
+        while self.buffers.text.lock().room() > 3 * FRAME_LIMIT {
+            let mut frames = self.buffers.frames.lock();
             let Some(frame) = frames.take(&mut buffer) else { break };
             drop(frames);
-            self.queues.queue_line(format_args!("log {}", Hexadecimal(frame)));
+            self.buffers.queue_line(format_args!("log {}", Hexadecimal(frame)));
             shown += 1;
         }
-        let more = !self.queues.frames.lock().is_empty();
-        self.queues.queue_line(format_args!(
+        let more = !self.buffers.frames.lock().is_empty();
+        self.buffers.queue_line(format_args!(
             "{shown} log frames; {}",
             if more { "`log` again for more" } else { "that is all" }
         ));
