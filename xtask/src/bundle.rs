@@ -15,20 +15,12 @@ use platform::board::Board;
 use crate::image::write_if_changed;
 use crate::kernel;
 use crate::layout::Layout;
-use crate::step::note;
 
 /// Packs `manifest` and the files it names into `place`. What every machine would refuse is refused here.
 pub(crate) fn pack(layout: &Layout, manifest: &Path, place: &Path) -> Result<()> {
     let archive = packed(layout, manifest)?;
     admitted(&archive, &Machine::LARGEST).with_context(|| format!("{} cannot run", manifest.display()))?;
-    write_if_changed(place, &archive)?;
-    note(&format!(
-        "{} packed into {} ({} KiB)",
-        manifest.display(),
-        place.display(),
-        archive.len().div_ceil(1024)
-    ));
-    Ok(())
+    write_if_changed(place, &archive)
 }
 
 /// Says what the hypervisor would say to `manifest`, on the machine of a device tree if there is one.

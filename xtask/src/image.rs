@@ -1,7 +1,7 @@
 //! Building what runs on the board: the hypervisor's image and the small guest programs.
 //!
 //! Main functions: [`hypervisor`] leaves `build/entresol.elf` (symbols and log strings) and `build/Image`; [`guests`]
-//! leaves each program as `build/guests/NAME` (ELF) and `NAME.bin` (flat).
+//! leaves each program as `build/guests/NAME.elf` and `NAME.bin`.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(crate) fn guests(layout: &Layout) -> Result<()> {
     build(layout, &packages)?;
     for name in GUESTS {
         let place = layout.guests().join(name);
-        export(layout, name, &place, &place.with_extension("bin"))?;
+        export(layout, name, &place.with_extension("elf"), &place.with_extension("bin"))?;
     }
     Ok(())
 }
@@ -50,7 +50,7 @@ pub(crate) fn guests(layout: &Layout) -> Result<()> {
 fn build(layout: &Layout, what: &[&str]) -> Result<()> {
     let toolchain =
         Toolchain::find()?.with_context(|| format!("no Rust target {TARGET}: run `make setup`"))?;
-    let mut command: Command = toolchain.cargo_build();
+    let mut command: Command = toolchain.cargo("build");
     command.current_dir(layout.root()).arg("--target-dir").arg(layout.target());
     process::run(command.args(["--profile", PROFILE]).args(what))
 }

@@ -3,6 +3,7 @@
 //! One command per module: `setup` (fetch what is missing), `image` (build), `pack` and `check` (guest bundles), `run`,
 //! `test` and `bench` (in QEMU). `make` is the menu over it.
 
+mod bench;
 mod bundle;
 mod console;
 mod cpio;
@@ -21,6 +22,7 @@ mod script_arguments;
 mod setup;
 mod step;
 mod terminal;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +67,10 @@ enum Task {
     },
     /// Build and boot in QEMU
     Run(Box<run::Options>),
+    /// Measure costs in instructions and compare them with the limits
+    Bench(bench::Options),
+    /// Run all tests
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -86,8 +92,14 @@ fn run(task: Task) -> Result<()> {
             image::hypervisor(&layout)?;
             image::guests(&layout)
         }
-        Task::Pack { manifest, output } => bundle::pack(&layout, &manifest, &output),
+        Task::Pack { manifest, output } => {
+            bundle::pack(&layout, &manifest, &output)?;
+            step::note(&format!("{} is packed into {}", manifest.display(), output.display()));
+            Ok(())
+        }
         Task::Check { manifest, dtb } => bundle::check(&layout, &manifest, dtb.as_deref()),
         Task::Run(options) => run::run(&layout, &options),
+        Task::Bench(options) => bench::run(&layout, &options),
+        Task::Test(options) => test::run(&layout, &options),
     }
 }

@@ -100,9 +100,17 @@ fn hypervisor(layout: &Layout, options: &Options) -> Result<Boot> {
         (None, true) => None,
         (None, false) => Some(packed(layout, &options.manifest)?),
     };
-    let log = if options.plain_log { "" } else { "entresol.log=defmt" };
-    let cmdline = format!("{log} {}", options.cmdline).trim().to_owned();
-    Ok(Boot { entry: Entry::Hypervisor, kernel: layout.image(), initrd, cmdline })
+    let mut boot = hypervisor_boot(layout, initrd, &options.cmdline);
+    if options.plain_log {
+        boot.cmdline = options.cmdline.clone();
+    }
+    Ok(boot)
+}
+
+/// The hypervisor with its log as frames, which we can decode.
+pub(crate) fn hypervisor_boot(layout: &Layout, bundle: Option<PathBuf>, cmdline: &str) -> Boot {
+    let cmdline = format!("entresol.log=defmt {cmdline}").trim_end().to_owned();
+    Boot { entry: Entry::Hypervisor, kernel: layout.image(), initrd: bundle, cmdline }
 }
 
 /// Packs a manifest into `build/`; Debian's kernel is fetched only for guests that want it.

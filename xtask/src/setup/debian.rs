@@ -17,7 +17,7 @@ use crate::layout::Layout;
 use crate::step::{note, step};
 
 /// Raise it when what is below `.cache/debian` must be made anew.
-const RECIPE: &str = "debian recipe 2";
+const RECIPE: &str = "debian recipe 3";
 
 /// Device trees of the boards that QEMU emulates but has no tree for, below the package's directory of trees.
 const DEVICE_TREES: [&str; 2] = ["broadcom/bcm2711-rpi-4-b.dtb", "freescale/imx8mp-evk.dtb"];
