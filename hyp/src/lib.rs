@@ -12,7 +12,6 @@ pub mod crash;
 pub mod create;
 pub mod exit;
 pub mod guest;
-pub mod log;
 pub mod irq;
 pub mod lifecycle;
 pub mod log;

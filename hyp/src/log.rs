@@ -5,7 +5,7 @@
 //! stay in the ELF file, and what is sent or kept is a short binary frame of an
 //! index, a time and the values, in defmt's default encoding (rzCOBS). A frame is
 //! put together here, one per CPU at a time, and handed over whole to
-//! [`Buffers::push_frame`](crate::console::Buffers::push_frame), which keeps the
+//! [`Queues::push_frame`](crate::console::Queues::push_frame), which keeps the
 //! latest ones in memory or, on request, sends them to a host that decodes them.
 //!
 //! On the host the macros have the same names and do nothing: there is no
@@ -88,7 +88,7 @@ pub(crate) use defmt::{debug, error, info, trace, warn};
 #[cfg(target_os = "none")]
 mod target {
     use super::Assembly;
-    use crate::{arch, console::BUFFERS, percpu::MAX_CPUS};
+    use crate::{arch, console::QUEUES, percpu::MAX_CPUS};
     use spin::Mutex;
 
     /// One statement per CPU. Only its own CPU ever locks an element, and only
@@ -120,7 +120,7 @@ mod target {
         unsafe fn release() {
             this_cpu(|assembly| {
                 if let Some(frame) = assembly.end() {
-                    BUFFERS.push_frame(frame);
+                    QUEUES.push_frame(frame);
                 }
             });
         }

@@ -72,8 +72,8 @@ const FRAMES_READY: u32 = 1 << 30;
 const ARMED: u32 = 1 << 31;
 
 /// What waits to be shown, and the ready word. All its bytes are zero at first,
-/// so that [`BUFFERS`] costs the image file nothing.
-pub struct Buffers {
+/// so that [`QUEUES`] costs the image file nothing.
+pub struct Queues {
     uarts: [Vpl011; MAX_VMS],
     text: Mutex<ByteRing<TRANSMIT_RING>>,
     frames: Mutex<FrameRing<4096>>,
@@ -83,9 +83,9 @@ pub struct Buffers {
 }
 
 /// The machine's.
-pub static BUFFERS: Buffers = Buffers::new();
+pub static QUEUES: Queues = Queues::new();
 
-impl Buffers {
+impl Queues {
     /// Nothing waits anywhere.
     pub const fn new() -> Self {
         Self {
@@ -131,7 +131,7 @@ impl Buffers {
     }
 }
 
-impl Default for Buffers {
+impl Default for Queues {
     fn default() -> Self {
         Self::new()
     }
@@ -166,7 +166,7 @@ pub struct Pumped {
 
 /// The console.
 pub struct Console<'a, P> {
-    buffers: &'a Buffers,
+    queues: &'a Queues,
     /// Whether [`Console::say`] leaves the sending to others.
     deferred: AtomicBool,
     /// Ready bits of those who wait for [`Console::deadline`]. Written with
@@ -190,7 +190,7 @@ struct Front<P> {
 
 impl<'a, P: Port> Console<'a, P> {
     /// A console without a UART: what is said waits until [`Console::install`].
-    pub const fn new(buffers: &'a Buffers) -> Self {
+    pub const fn new(queues: &'a Queues) -> Self {
         let front = Front {
             port: None,
             mux: Mux::new(Patience::of_clock(0)),
@@ -199,7 +199,7 @@ impl<'a, P: Port> Console<'a, P> {
             prompt: ByteRing::new(),
         };
         Self {
-            buffers,
+            queues,
             deferred: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             wait_end: AtomicU64::new(u64::MAX),
@@ -228,8 +228,8 @@ impl<'a, P: Port> Console<'a, P> {
     /// Sends log frames to a host that decodes them, those kept so far first.
     pub fn send_frames(&self) {
         self.front.lock().mux.set_frames(Frames::Sent);
-        self.buffers.frames_sent.store(true, Ordering::Relaxed);
-        self.buffers.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
+        self.queues.frames_sent.store(true, Ordering::Relaxed);
+        self.queues.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
     }
 
     /// Makes `vm` known by `name`. The first VM gets the keyboard.
@@ -243,13 +243,13 @@ impl<'a, P: Port> Console<'a, P> {
 
     /// The UART of `vm`.
     pub fn uart(&self, vm: VmIndex) -> &'a Vpl011 {
-        self.buffers.uart(vm)
+        self.queues.uart(vm)
     }
 
     /// Adds a line of the hypervisor's; its tag comes by itself. It never waits, except before
     /// [`Console::defer`], when there is nobody else to send it.
     pub fn say(&self, line: fmt::Arguments<'_>) {
-        self.buffers.queue_line(line);
+        self.queues.queue_line(line);
         if !self.deferred.load(Ordering::Relaxed) {
             self.flush(0);
         }
@@ -258,13 +258,13 @@ impl<'a, P: Port> Console<'a, P> {
     /// `vm`'s UART has queued output: sends what can be sent.
     #[inline]
     pub fn guest_wrote(&self, vm: VmIndex, now: u64) -> Pumped {
-        if self.buffers.mark(Source::Vm(vm)) & ARMED != 0 { Pumped::default() } else { self.pump(now) }
+        if self.queues.mark(Source::Vm(vm)) & ARMED != 0 { Pumped::default() } else { self.pump(now) }
     }
 
     /// Whether [`Console::pump`] has something to do at `now`.
     #[inline]
     pub fn is_due(&self, now: u64) -> bool {
-        let ready = self.buffers.ready.load(Ordering::Relaxed);
+        let ready = self.queues.ready.load(Ordering::Relaxed);
         let waiting = self.waiting.load(Ordering::Relaxed);
         ready != 0
             && ready & ARMED == 0
@@ -289,7 +289,7 @@ impl<'a, P: Port> Console<'a, P> {
             // Pairs with the SeqCst read-modify-write in `mark`: whoever set a
             // bit and then failed to lock is seen here.
             fence(Ordering::SeqCst);
-            if self.buffers.ready.load(Ordering::Relaxed) & !seen == 0 {
+            if self.queues.ready.load(Ordering::Relaxed) & !seen == 0 {
                 return pumped;
             }
         }
@@ -326,10 +326,10 @@ impl<'a, P: Port> Console<'a, P> {
     /// gets `None` and must stay silent. Shows first what was about to be
     /// shown, as far as that is possible without waiting for a lock.
     pub fn crash_writer(&self) -> Option<CrashWriter<P>> {
-        let sent = self.buffers.frames_sent.load(Ordering::Relaxed);
+        let sent = self.queues.frames_sent.load(Ordering::Relaxed);
         let mut writer = self.reserve.take(if sent { Frames::Sent } else { Frames::Kept })?;
         let _ = writer.write_str("\n");
-        if let Some(mut text) = self.buffers.text.try_lock() {
+        if let Some(mut text) = self.queues.text.try_lock() {
             let mut chunk = [0; CHUNK];
             loop {
                 let Taken { count, .. } = text.take_line(&mut chunk);
@@ -347,7 +347,7 @@ impl<'a, P: Port> Console<'a, P> {
         if let Some(port) = &mut front.port {
             port.set_transmit_interrupt(Switch::Off);
         }
-        self.buffers.ready.fetch_and(!ARMED, Ordering::SeqCst);
+        self.queues.ready.fetch_and(!ARMED, Ordering::SeqCst);
     }
 
     /// One turn of the pump with the lock held. Returns the ready bits that it
@@ -361,7 +361,7 @@ impl<'a, P: Port> Console<'a, P> {
         loop {
             while let Some(byte) = mux.staged() {
                 if !port.try_put(byte) {
-                    self.buffers.ready.fetch_or(ARMED, Ordering::SeqCst);
+                    self.queues.ready.fetch_or(ARMED, Ordering::SeqCst);
                     port.set_transmit_interrupt(Switch::On);
                     pumped.next = Next::Room;
                     return u32::MAX;
@@ -373,7 +373,7 @@ impl<'a, P: Port> Console<'a, P> {
                 pumped.next = Next::Now;
                 return u32::MAX;
             }
-            let ready = self.buffers.ready.load(Ordering::SeqCst);
+            let ready = self.queues.ready.load(Ordering::SeqCst);
             if ready & FRAMES_READY != 0 {
                 self.take_frame(mux);
                 continue;
@@ -404,7 +404,7 @@ impl<'a, P: Port> Console<'a, P> {
         pumped: &mut Pumped,
     ) {
         let bit = SourceSet::one(source).bits();
-        self.buffers.ready.fetch_and(!bit, Ordering::SeqCst);
+        self.queues.ready.fetch_and(!bit, Ordering::SeqCst);
         let mut chunk = [0; CHUNK];
         let buffer = &mut chunk[..limit.min(CHUNK)];
         let (taken, more) = match source {
@@ -416,31 +416,31 @@ impl<'a, P: Port> Console<'a, P> {
                 (drained.taken, drained.more)
             }
             Source::Hypervisor => {
-                let mut text = self.buffers.text.lock();
+                let mut text = self.queues.text.lock();
                 (text.take_line(buffer), !text.is_empty())
             }
             Source::Prompt => (prompt.take_line(buffer), !prompt.is_empty()),
         };
         if more {
-            self.buffers.ready.fetch_or(bit, Ordering::SeqCst);
+            self.queues.ready.fetch_or(bit, Ordering::SeqCst);
         }
         mux.accept(source, now, taken, buffer);
     }
 
     fn take_frame(&self, mux: &mut Mux) {
-        self.buffers.ready.fetch_and(!FRAMES_READY, Ordering::SeqCst);
+        self.queues.ready.fetch_and(!FRAMES_READY, Ordering::SeqCst);
         let mut buffer = [0; FRAME_LIMIT];
-        let mut frames = self.buffers.frames.lock();
+        let mut frames = self.queues.frames.lock();
         if let Some(frame) = frames.take(&mut buffer) {
             mux.accept_frame(frame);
         }
         if !frames.is_empty() {
-            self.buffers.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
+            self.queues.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
         }
         let dropped = frames.take_dropped();
         drop(frames);
         if dropped != 0 {
-            self.buffers.queue_line(format_args!("... {dropped} log frames dropped"));
+            self.queues.queue_line(format_args!("... {dropped} log frames dropped"));
         }
     }
 }

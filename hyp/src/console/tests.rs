@@ -63,7 +63,7 @@ const RT: VmIndex = VmIndex::new(1).expect("small");
 
 /// A console in its working state with these two VMs; 1 tick is 1 ms.
 fn console(port: &FakePort) -> Console<'static, FakePort> {
-    let console = Console::new(Box::leak(Box::new(Buffers::new())));
+    let console = Console::new(Box::leak(Box::new(Queues::new())));
     for (vm, name) in [(DEBIAN, "debian"), (RT, "rt")] {
         console.add_vm(vm, name);
         let _ = console.uart(vm).reset();
@@ -87,7 +87,7 @@ fn prints(console: &Console<'_, FakePort>, vm: VmIndex, text: &[u8], now: u64) -
 #[test]
 fn what_is_said_before_the_uart_is_known_comes_out_with_it() {
     let port = FakePort::default();
-    let console = Console::new(Box::leak(Box::new(Buffers::new())));
+    let console = Console::new(Box::leak(Box::new(Queues::new())));
     console.say(format_args!("first light"));
     assert_eq!(port.screen(), "");
     console.install(port.clone(), 1000);
@@ -230,7 +230,7 @@ fn help_is_offered_after_the_prefix() {
 fn log_frames_are_kept_until_somebody_asks() {
     let port = FakePort::default();
     let console = console(&port);
-    console.buffers.push_frame(b"\x01\xab\x00");
+    console.queues.push_frame(b"\x01\xab\x00");
     assert!(!console.is_due(u64::MAX));
     port.types(b"\x1dhlog\r");
     let _ = console.receive(0);
@@ -242,9 +242,9 @@ fn log_frames_are_kept_until_somebody_asks() {
 fn log_frames_flow_once_a_host_decodes_them() {
     let port = FakePort::default();
     let console = console(&port);
-    console.buffers.push_frame(b"\x01\x00");
+    console.queues.push_frame(b"\x01\x00");
     console.send_frames();
-    console.buffers.push_frame(b"\x02\x00");
+    console.queues.push_frame(b"\x02\x00");
     let _ = prints(&console, DEBIAN, b"\xff", 0);
     let sent = port.wire(|wire| wire.sent.clone());
     assert_eq!(sent, b"\xff\x01\x00\xff\x02\x00[debian] \xff\x00");
