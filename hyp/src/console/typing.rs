@@ -109,8 +109,7 @@ impl<P: Port> Console<'_, P> {
                 self.queues.queue_line(format_args!("keys go to {name}; Ctrl-] ? for help"));
             }
             Focus::Prompt => {
-                self.queues
-                    .queue_line(format_args!("keys go to the hypervisor; `help`, or Ctrl-D to leave"));
+                self.queues.queue_line(format_args!("keys go to the hypervisor; `help`, or Ctrl-D to leave"));
                 self.show_prompt(front);
             }
         }
