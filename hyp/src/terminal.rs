@@ -95,8 +95,9 @@ pub fn uart(id: usize) -> Option<&'static Vpl011> {
 /// VM `id`'s UART has output. Whether this CPU's loop has to look after the rest.
 pub fn guest_wrote(id: usize) -> Leave {
     let Some(index) = VmIndex::new(id) else { return Leave::Stay };
-    let more = after(CONSOLE.guest_wrote(index, arch::counter()));
-    if more || deadline().is_some() { Leave::LookAround } else { Leave::Stay }
+    let pumped = CONSOLE.guest_wrote(index, arch::counter());
+    after(pumped);
+    if matches!(pumped.next, Next::Now | Next::At(_)) { Leave::LookAround } else { Leave::Stay }
 }
 
 /// The UART interrupted: keys, or room to send.

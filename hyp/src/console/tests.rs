@@ -73,15 +73,18 @@ fn console(port: &FakePort) -> Console<'static, FakePort> {
     console
 }
 
-/// `vm` prints `text` byte by byte, as through its trap handler.
+/// `vm` writes `byte`, as through its trap handler.
+fn writes(console: &Console<'_, FakePort>, vm: VmIndex, byte: u8, now: u64) -> Pumped {
+    assert!(console.uart(vm).write(0, Width::Word, u64::from(byte)).queued);
+    console.guest_wrote(vm, now)
+}
+
+/// `vm` prints `text`, and somebody pumps when it is time.
 fn prints(console: &Console<'_, FakePort>, vm: VmIndex, text: &[u8], now: u64) -> Pumped {
-    let mut pumped = Pumped::default();
     for &byte in text {
-        let effects = console.uart(vm).write(0, Width::Word, u64::from(byte));
-        assert!(effects.queued);
-        pumped = console.guest_wrote(vm, now);
+        let _ = writes(console, vm, byte, now);
     }
-    pumped
+    console.pump(now)
 }
 
 #[test]
@@ -108,11 +111,28 @@ fn a_deferred_line_waits_for_the_pump() {
 }
 
 #[test]
-fn a_guest_byte_is_on_the_wire_when_its_store_is_handled() {
+fn a_guests_bytes_gather_for_a_moment() {
     let port = FakePort::default();
     let console = console(&port);
-    assert_eq!(prints(&console, DEBIAN, b"# ", 0), Pumped::default());
+    assert_eq!(writes(&console, DEBIAN, b'#', 7).next, Next::At(8));
+    assert_eq!(console.deadline(), Some(8));
+    assert_eq!(writes(&console, DEBIAN, b' ', 7), Pumped::default());
+    assert_eq!(writes(&console, RT, b'!', 7).next, Next::At(8));
+    assert_eq!([console.is_due(7), console.is_due(8)], [false, true]);
+    assert_eq!(port.screen(), "");
+    assert_eq!(console.pump(8).next, Next::At(8 + 333));
     assert_eq!(port.screen(), "[debian] # ");
+}
+
+#[test]
+fn a_guest_that_fills_its_fifo_is_relieved_at_once() {
+    let port = FakePort::default();
+    let console = console(&port);
+    for _ in 0..2 * TRANSMIT_RING {
+        let _ = writes(&console, DEBIAN, b'x', 0);
+        assert_eq!(console.uart(DEBIAN).read(0x18, Width::Word).value & 0x20, 0);
+    }
+    assert!(port.screen().len() > TRANSMIT_RING);
 }
 
 #[test]
@@ -120,7 +140,7 @@ fn a_full_uart_arms_its_interrupt_and_goes_on_from_there() {
     let port = FakePort::default();
     let console = console(&port);
     port.wire(|wire| wire.room = Some(4));
-    assert_eq!(prints(&console, DEBIAN, b"a\n", 0).next, Next::Idle, "the interrupt is already armed");
+    assert_eq!(prints(&console, DEBIAN, b"a\n", 0).next, Next::Room);
     assert!(port.wire(|wire| wire.transmit_interrupt));
     assert!(!console.is_due(u64::MAX));
     assert_eq!(port.screen(), "[deb");
@@ -142,7 +162,7 @@ fn a_guest_that_was_held_back_hears_when_it_may_go_on() {
     let _ = uart.write(0x2c, Width::Word, 0x70);
     let _ = uart.write(0x38, Width::Word, 0x20);
     while uart.read(0x18, Width::Word).value & 0x20 == 0 {
-        let _ = prints(&console, DEBIAN, b"x", 0);
+        let _ = writes(&console, DEBIAN, b'x', 0);
     }
     assert_eq!(uart.line(), Level::Low);
     port.wire(|wire| wire.room = None);
