@@ -64,8 +64,9 @@ use_cargo_on_path() {
 }
 
 use_debian() {
-    if ! is_new_enough env RUSTC=/usr/bin/rustc /usr/bin/cargo || [ ! -e /usr/lib/rustlib/src/rust/library ]; then
-        install_packages cargo-web rustc-web rust-web-src gcc libc6-dev
+    if ! is_new_enough env RUSTC=/usr/bin/rustc /usr/bin/cargo || [ ! -e /usr/lib/rustlib/src/rust/library ] ||
+        ! command -v ld.lld >/dev/null; then
+        install_packages cargo-web rustc-web rust-web-src lld gcc libc6-dev
     fi
     is_new_enough env RUSTC=/usr/bin/rustc /usr/bin/cargo ||
         fail "Debian's rustc-web is older than $pinned: is its security archive among apt's sources?"
@@ -74,3 +75,9 @@ use_debian() {
 
 command -v cc >/dev/null || install_packages gcc libc6-dev
 use_rustup || use_cargo_on_path || use_debian
+
+# Cargo is told to be quiet later; the first time takes a minute and must not look like a hang.
+if [ ! -x target/debug/xtask ]; then
+    say "compiling the host tool"
+    .cache/cargo build --package xtask --target-dir target
+fi

@@ -49,7 +49,7 @@
 //! let entry = space.entry(page.start()).expect("inside the space");
 //! let new = space.leaf(entry.level(), PhysAddr::new(0x9000_0000), Attributes::RAM)?;
 //! let locked = entry.try_lock()?;
-//! locked.break_with(&maintenance).make(new);
+//! locked.break_with(&maintenance).make(new, &maintenance);
 //! # assert_eq!(space.lookup(page.start()).unwrap().output, PhysAddr::new(0x9000_0000));
 //! # space.destroy(&maintenance);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -58,9 +58,9 @@
 //! Making without breaking does not compile, for [`Locked`] has no `make`:
 //!
 //! ```compile_fail,E0599
-//! # use stage2::{TableMemory, Leaf, bbm::Locked};
-//! fn skip_the_break<M: TableMemory>(locked: Locked<'_, M>, new: Leaf) {
-//!     locked.make(new);
+//! # use stage2::{Maintenance, TableMemory, Leaf, bbm::Locked};
+//! fn skip_the_break<M: TableMemory>(locked: Locked<'_, M>, new: Leaf, m: &impl Maintenance) {
+//!     locked.make(new, m);
 //! }
 //! ```
 //!
@@ -68,8 +68,8 @@
 //!
 //! ```compile_fail,E0599
 //! # use stage2::{Maintenance, TableMemory, bbm::Entry};
-//! fn skip_the_lock<M: TableMemory>(entry: Entry<'_, M>, maintenance: &impl Maintenance) {
-//!     entry.break_with(maintenance);
+//! fn skip_the_lock<M: TableMemory>(entry: Entry<'_, M>, m: &impl Maintenance) {
+//!     entry.break_with(m);
 //! }
 //! ```
 //!
@@ -77,18 +77,18 @@
 //!
 //! ```compile_fail,E0382
 //! # use stage2::{Maintenance, TableMemory, bbm::Locked};
-//! fn change_of_mind<M: TableMemory>(locked: Locked<'_, M>, maintenance: &impl Maintenance) {
-//!     let broken = locked.break_with(maintenance);
-//!     locked.restore();
+//! fn change_of_mind<M: TableMemory>(locked: Locked<'_, M>, m: &impl Maintenance) {
+//!     let broken = locked.break_with(m);
+//!     locked.restore(m);
 //!     broken.leave_empty();
 //! }
 //! ```
 //!
 //! ```compile_fail,E0382
-//! # use stage2::{Leaf, TableMemory, bbm::Broken};
-//! fn make_twice<M: TableMemory>(broken: Broken<'_, M>, new: Leaf) {
-//!     broken.make(new);
-//!     broken.make(new);
+//! # use stage2::{Leaf, Maintenance, TableMemory, bbm::Broken};
+//! fn make_twice<M: TableMemory>(broken: Broken<'_, M>, new: Leaf, m: &impl Maintenance) {
+//!     broken.make(new, m);
+//!     broken.make(new, m);
 //! }
 //! ```
 //!
@@ -314,11 +314,12 @@ impl<'s, M: TableMemory> Locked<'s, M> {
         Pte::decode(self.old, self.slot.level())
     }
 
-    /// Puts back what was there.
-    pub fn restore(self) {
+    /// Puts back what was there, and tells the walkers.
+    pub fn restore(self, maintenance: &impl Maintenance) {
         let (slot, locked, old) = (self.slot, self.locked, self.old);
         mem::forget(self);
         release(slot, locked, old);
+        maintenance.publish();
     }
 
     /// Waits until no TLB holds what the entry was.
@@ -353,14 +354,15 @@ pub struct Broken<'s, M: TableMemory> {
 }
 
 impl<'s, M: TableMemory> Broken<'s, M> {
-    /// Makes it a leaf. The caller owes a [`Maintenance::publish`].
+    /// Makes it a leaf, and tells the walkers.
     ///
     /// # Panics
     ///
     /// If the leaf is for another level.
-    pub fn make(self, leaf: Leaf) {
+    pub fn make(self, leaf: Leaf, maintenance: &impl Maintenance) {
         assert!(leaf.level() == self.slot.level(), "{leaf:?} is not for this level");
         self.become_entry(leaf.encode());
+        maintenance.publish();
     }
 
     /// Makes it an annotation.
@@ -373,10 +375,11 @@ impl<'s, M: TableMemory> Broken<'s, M> {
         self.become_entry(Descriptor::EMPTY);
     }
 
-    /// Makes it a table. The caller owes a [`Maintenance::publish`].
-    pub(crate) fn link(self, table: Unlinked<'s, M>) {
+    /// Makes it a table, and tells the walkers.
+    pub(crate) fn link(self, table: Unlinked<'s, M>, maintenance: &impl Maintenance) {
         self.become_entry(table.address().encode());
         table.into_linked();
+        maintenance.publish();
     }
 
     fn become_entry(self, new: Descriptor) {

@@ -68,12 +68,9 @@ impl<M: TableMemory> Space<M> {
     ) -> Result<(), MapError> {
         self.check_range(range)?;
         self.split_edges(range, maintenance)?;
-        let mut changed = false;
-        let result = self.rewrite(range, permissions, maintenance, &mut changed);
+        let result = self.rewrite(range, permissions, maintenance);
         // Also after an error: what was changed until then must hold.
-        if changed {
-            maintenance.invalidate_range(range);
-        }
+        maintenance.invalidate_range(range);
         result
     }
 
@@ -119,14 +116,12 @@ impl<M: TableMemory> Space<M> {
         }
     }
 
-    /// Rewrites the permissions of all leaves in `range` and says whether it
-    /// changed any.
+    /// Rewrites the permissions of all leaves in `range`.
     fn rewrite(
         &self,
         range: IpaRange,
         permissions: Permissions,
         maintenance: &impl Maintenance,
-        changed: &mut bool,
     ) -> Result<(), MapError> {
         let mut at = range.start();
         let mut slot = self.root_slot(at);
@@ -138,12 +133,8 @@ impl<M: TableMemory> Space<M> {
                     continue;
                 }
                 Pte::Leaf(leaf) => {
-                    let new = leaf.with_permissions(permissions);
-                    if new != leaf {
-                        if entry.try_update(new).is_err() {
-                            continue;
-                        }
-                        *changed = true;
+                    if entry.try_update(leaf.with_permissions(permissions)).is_err() {
+                        continue;
                     }
                 }
                 Pte::Empty | Pte::Annotated(_) => {}
@@ -212,8 +203,7 @@ impl<M: TableMemory> Space<M> {
             }
         }
         if let Ok(locked) = entry.try_lock() {
-            locked.break_with(maintenance).link(table);
-            maintenance.publish();
+            locked.break_with(maintenance).link(table, maintenance);
         }
         Ok(())
     }

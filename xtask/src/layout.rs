@@ -1,7 +1,7 @@
 //! Where things are: the project's root, its cache of downloads and its build products.
 //!
-//! Main type: [`Layout`]. Nothing outside these directories is ever written. Several clones may share one cache of
-//! downloads by naming it in `ENTRESOL_CACHE`.
+//! Main type: [`Layout`]. Nothing outside these directories is ever written. Several clones share one cache of downloads
+//! where `.cache` is a symbolic link to it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,7 @@ impl Layout {
         let package = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = package.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-        let cache = env::var_os("ENTRESOL_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from);
-        Self { root, cache }
+        Self { cache: root.join(".cache"), root }
     }
 
     /// The project's root directory.

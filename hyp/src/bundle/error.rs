@@ -10,6 +10,36 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+/// A piece of someone else's text for a message: in backticks, on one line, and cut
+/// after 60 characters, so that no text can make its own error message too long to keep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a>(pub &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 60;
+        f.write_str("`")?;
+        let mut chars = self.0.chars();
+        for char in chars.by_ref().take(LONGEST) {
+            match char {
+                '"' | '\'' => fmt::Write::write_char(f, char)?,
+                _ => write!(f, "{}", char.escape_debug())?,
+            }
+        }
+        f.write_str(if chars.next().is_some() { "...`" } else { "`" })
+    }
+}
+
+/// Problems kept per section and per VM; one mistake can cause many.
+pub(crate) const MAX_PROBLEMS: usize = 8;
+
+/// Adds to `problems` what still fits.
+pub(crate) fn note(problems: &mut Vec<Problem>, line: u32, message: String) {
+    if problems.len() < MAX_PROBLEMS {
+        problems.push(Problem { line, message });
+    }
+}
+
 /// Why there is no bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BundleError {
@@ -41,7 +71,7 @@ impl fmt::Display for BundleError {
             Self::NoManifest { members } => {
                 f.write_str("the initrd is a cpio archive without `vms.toml` (it holds ")?;
                 for (index, name) in members.iter().enumerate() {
-                    write!(f, "{}`{}`", if index == 0 { "" } else { ", " }, name.escape_debug())?;
+                    write!(f, "{}{}", if index == 0 { "" } else { ", " }, Shown(name))?;
                 }
                 f.write_str(if members.is_empty() { "nothing" } else { "" })?;
                 f.write_str("): pass the file that `cargo xtask pack vms.toml` writes")

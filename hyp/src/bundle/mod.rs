@@ -120,6 +120,7 @@ fn some_names(archive: &[u8]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::bundle::cpio::Writer;
+    use proptest::prelude::*;
 
     fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut writer = Writer::new();
@@ -171,7 +172,90 @@ mod tests {
     }
 
     #[test]
+    fn linked_manifest_is_refused() {
+        let mut archive = archive(&[("vms.toml", b"other.toml")]);
+        archive[14..22].copy_from_slice(b"0000A1FF");
+        assert_eq!(Bundle::parse(&archive).err(), Some(BundleError::ManifestIsNoFile));
+    }
+
+    #[test]
+    fn manifest_that_is_not_text_is_refused() {
+        let archive = archive(&[("vms.toml", b"ok\xFF")]);
+        assert_eq!(Bundle::parse(&archive).err(), Some(BundleError::ManifestNotUtf8 { valid_up_to: 2 }));
+    }
+
+    #[test]
     fn empty_initrd_is_not_a_bundle() {
         assert_eq!(Bundle::parse(&[]).err(), Some(BundleError::Empty));
+    }
+
+    /// A bundle with an ELF-like, an Image-like and a raw kernel, as `pack` makes it.
+    fn sample() -> Vec<u8> {
+        let text = "[[vm]]\nname = \"a\"\nmemory = \"64M\"\nkernel = \"elf\"\ncpus = 2\n\
+                    [[vm]]\nname = \"b\"\nmemory = \"64M\"\nkernel = \"image\"\ninitrd = \"raw\"\n\
+                    [[vm]]\nname = \"c\"\nmemory = \"2M\"\nkernel = \"raw\"\non = [3]\n";
+        pack::build(text, |_, name| {
+            let mut file = alloc::vec![0; 300];
+            match name {
+                "elf" => file[..20].copy_from_slice(b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xB7\0"),
+                "image" => file[0x38..0x3C].copy_from_slice(b"ARM\x64"),
+                _ => {}
+            }
+            Ok::<_, ()>(file)
+        })
+        .unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        #[test]
+        fn mutated_bundle_gives_plans_that_fit_the_machine_or_sentences(
+            edits in prop::collection::vec((0..sample().len(), any::<u8>()), 0..20),
+            // Most of the archive is padding: most edits go where the text and headers are.
+            text_edits in prop::collection::vec((4096..4400_usize, any::<u8>()), 0..4),
+            cut in prop::option::of(0..sample().len()),
+            cpus in any::<u16>(),
+            free in prop::collection::vec((0..1_u64 << 30, 0..128_u64 << 20), 0..4),
+        ) {
+            let mut archive = sample();
+            for (at, byte) in edits.into_iter().chain(text_edits) {
+                archive[at] = byte;
+            }
+            archive.truncate(cut.unwrap_or(archive.len()));
+            let mut start = 0;
+            let free: Vec<_> = free.into_iter().map(|(gap, len)| {
+                let region = start + gap..start + gap + len;
+                start = region.end;
+                region
+            }).collect();
+            let total: u64 = free.iter().map(|region| region.end - region.start).sum();
+
+            match Bundle::parse(&archive) {
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+                Ok(bundle) => {
+                    let plans = admit::plan(&bundle, &Machine { cpus, free: &free });
+                    prop_assert_eq!(plans.len(), bundle.vms().len());
+                    let mut wanted = 0;
+                    for (plan, vm) in plans.iter().zip(bundle.vms()) {
+                        match (plan, vm) {
+                            (Ok(plan), Ok(vm)) => {
+                                prop_assert_eq!(plan.cpus.len(), vm.cpus);
+                                prop_assert!(plan.cpus.iter().all(|cpu| cpus >> cpu & 1 == 1));
+                                wanted += plan.memory;
+                            }
+                            (Ok(_), Err(_)) => prop_assert!(false, "a bad VM was admitted"),
+                            (Err(refusal), _) => prop_assert!(refusal.to_string().starts_with("vms.toml line")),
+                        }
+                    }
+                    prop_assert!(wanted <= total);
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_no_bundle(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(Bundle::parse(&bytes).is_err());
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! [`Problem`]; so whatever is accepted here means to any other TOML parser what it
 //! means to us.
 //!
-//! The `toml_parser` crate reads the text; [`Collector`] only gathers what it sees. The
+//! The `toml_parser` crate reads the text; `Collector` only gathers what it sees. The
 //! `toml` crate above it was measured and not taken (`docs/adr/0001-manifest.md`): nested
 //! arrays take it more stack than EL2 has. Here nesting is refused as it starts, and
 //! [`MAX_TEXT`] and [`MAX_TOKENS`] bound the heap.
@@ -15,7 +15,7 @@
 //! text as a whole has a syntax error, it is read again piece by piece, cut where a line
 //! starts with `[[`, so that an array that was never closed can't swallow what follows.
 
-use crate::bundle::error::Problem;
+use crate::bundle::error::{MAX_PROBLEMS, Problem, Shown, note};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
@@ -26,10 +26,8 @@ use toml_parser::{ErrorSink, Expected, ParseError, Source, Span};
 
 /// The longest text read, in bytes.
 pub const MAX_TEXT: usize = 64 * 1024;
-/// The most tokens read (96 KiB of them on the heap); a line `key = value` has six.
-pub const MAX_TOKENS: usize = 4096;
-/// Problems reported per section; one mistake can cause many.
-const MAX_PROBLEMS: usize = 8;
+/// The most tokens read (48 KiB of them on the heap); a line `key = value` has six.
+pub const MAX_TOKENS: usize = 2048;
 
 /// A header and the lines below it, up to the next header.
 #[derive(Debug, Default)]
@@ -98,12 +96,6 @@ impl Section<'_> {
     fn is_blank(&self) -> bool {
         self.name.is_none() && self.pairs.is_empty() && self.problems.is_empty()
     }
-
-    fn problem(&mut self, problem: Problem) {
-        if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(problem);
-        }
-    }
 }
 
 /// A text that yields nothing but a problem.
@@ -139,7 +131,9 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, u32)> {
 /// The sections of one piece of text that starts on line `line`.
 fn parse_piece<'s>(text: &'s str, line: u32, tokens_left: &mut usize) -> Vec<Section<'s>> {
     let source = Source::new(text);
-    let tokens: Vec<_> = source.lex().take(*tokens_left).collect();
+    // Most tokens are longer than two characters; a vector that grows costs more than the rest.
+    let mut tokens = Vec::with_capacity((text.len() / 2).min(*tokens_left));
+    tokens.extend(source.lex().take(*tokens_left));
     *tokens_left = tokens_left.saturating_sub(tokens.len());
     if *tokens_left == 0 {
         return unreadable(line, format!("the text has more than {MAX_TOKENS} words and signs"));
@@ -204,9 +198,9 @@ impl<'s> Collector<'s> {
         for error in errors.0 {
             let span = error.context().or(error.unexpected()).unwrap_or_default();
             let index = self.starts.partition_point(|&start| start <= span.start()).saturating_sub(1);
-            let problem = syntax_problem(self.source, self.first_line, &error);
             if let Some(section) = self.sections.get_mut(index) {
-                section.problem(problem);
+                let Problem { line, message } = syntax_problem(self.source, self.first_line, &error);
+                note(&mut section.problems, line, message);
             }
         }
         self.sections
@@ -229,7 +223,7 @@ impl<'s> Collector<'s> {
 
     fn problem(&mut self, span: Span, message: String) {
         let line = self.line_of(span);
-        self.section().problem(Problem { line, message });
+        note(&mut self.section().problems, line, message);
     }
 
     fn raw(&self, span: Span, encoding: Option<Encoding>) -> toml_parser::Raw<'s> {
@@ -253,7 +247,7 @@ impl<'s> Collector<'s> {
                 self.place = Place::Array(line, key, values);
             }
             // A value without a key comes with a syntax error of its own.
-            place @ (Place::Idle | Place::Header) => self.place = place,
+            Place::Idle | Place::Header => {}
         }
     }
 }
@@ -313,22 +307,17 @@ impl EventReceiver for Collector<'_> {
                 true
             }
             // Returning `false` keeps the parser from descending: its stack stays flat.
-            place => {
-                self.place = place;
+            _ => {
                 self.problem(span, String::from("an array inside an array: `vms.toml` has no use for that"));
                 false
             }
         }
     }
 
-    fn array_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
+    fn array_close(&mut self, _: Span, _: &mut dyn ErrorSink) {
         // The end of a refused inner array comes here too; its section is lost already.
-        let line = self.line_of(span);
-        match core::mem::replace(&mut self.place, Place::Idle) {
-            Place::Array(_, key, values) => {
-                self.section().pairs.push(Pair { line, key, value: Value::Array(values) });
-            }
-            place => self.place = place,
+        if let Place::Array(line, key, values) = core::mem::replace(&mut self.place, Place::Idle) {
+            self.section().pairs.push(Pair { line, key, value: Value::Array(values) });
         }
     }
 
@@ -364,7 +353,10 @@ fn syntax_problem(source: Source<'_>, first_line: u32, error: &ParseError) -> Pr
     let start = before.rsplit('\n').next().unwrap_or_default();
     let end = after.split('\n').next().unwrap_or_default();
 
-    let mut message = format!("{} in `{}{}`", error.description(), start.trim_start(), end.trim_end());
+    let line_start = at.saturating_sub(start.len());
+    let whole_line = text.get(line_start..at.saturating_add(end.len())).unwrap_or_default();
+
+    let mut message = format!("{} in {}", error.description(), Shown(whole_line.trim()));
     for (index, expected) in error.expected().unwrap_or_default().iter().enumerate() {
         message.push_str(if index == 0 { ", expected " } else { " or " });
         match expected {
@@ -410,12 +402,12 @@ mod tests {
 
     #[test]
     fn sections_and_keys_know_their_lines() {
-        let sections = parse("# head\n[[vm]]\n\na = \"\"\"\nx\n\"\"\"\nb = 2 # two\n[[vm]]\nc = 3");
+        let sections = parse("# head\n[[vm]]\n\na = \"\"\"\nx\n\"\"\"\nb = [\n2] # two\n[[vm]]\nc = 3");
         let lines: Vec<_> = sections.iter().map(|section| section.line).collect();
-        assert_eq!(lines, [1, 2, 8]);
+        assert_eq!(lines, [1, 2, 9]);
         let keys: Vec<_> =
             sections.iter().flat_map(|section| &section.pairs).map(|pair| (pair.line, &*pair.key)).collect();
-        assert_eq!(keys, [(4, "a"), (7, "b"), (9, "c")]);
+        assert_eq!(keys, [(4, "a"), (7, "b"), (10, "c")]);
     }
 
     #[test]

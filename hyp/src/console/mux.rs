@@ -166,6 +166,17 @@ impl Mux {
         self.patience = patience;
     }
 
+    /// Ends `source`'s line, on the screen too if it is open there. What comes
+    /// next from `source` begins a new line, not the rest of a broken one.
+    pub fn end_line(&mut self, source: Source) {
+        if self.open.as_ref().is_some_and(|open| open.source == source) {
+            self.break_line();
+        }
+        if let Some(progress) = self.progress.get_mut(source.slot()) {
+            progress.broken = false;
+        }
+    }
+
     /// Whose turn it is at `now` if the sources in `ready` have bytes. Ask only
     /// when nothing is staged.
     pub fn choose(&mut self, now: u64, ready: SourceSet) -> Choice {
@@ -309,12 +320,14 @@ impl Mux {
 }
 
 /// Who in `ready` comes after `last`: the hypervisor every other time, since its
-/// lines explain the rest, and the VMs in turn.
+/// lines explain the rest, and the others in turn. The prompt comes when those
+/// lines are through: they are the answer to what was typed before it.
 fn turn(ready: SourceSet, last: Source) -> Choice {
     let own = Source::Hypervisor;
     if ready.contains(own) && last != own {
         return Choice::Take(own, CHUNK);
     }
+    let ready = if ready.contains(own) { ready.without(Source::Prompt) } else { ready };
     ready.next_after(last).map_or(Choice::Nothing, |source| Choice::Take(source, CHUNK))
 }
 

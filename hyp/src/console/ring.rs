@@ -66,15 +66,16 @@ impl<const N: usize> ByteRing<N> {
         }
     }
 
-    /// Adds all of `bytes` or, if they don't fit, none: half a line helps
-    /// nobody, and what follows it would be read as its end.
-    pub fn push_whole(&mut self, bytes: &[u8]) {
-        if bytes.len() <= self.room() {
-            for &byte in bytes {
+    /// Adds all of `parts`, one behind the other, or, if they don't fit, none:
+    /// half a line helps nobody, and what follows it would be read as its end.
+    pub fn push_whole(&mut self, parts: &[&[u8]]) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length <= self.room() {
+            for &byte in parts.iter().copied().flatten() {
                 self.store(byte);
             }
         } else {
-            self.lose(bytes.len() as u32);
+            self.lose(length as u32);
         }
     }
 
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn a_take_ends_with_the_line() {
         let mut ring = ByteRing::<16>::new();
-        ring.push_whole(b"one\ntwo");
+        ring.push_whole(&[b"one\n", b"two"]);
         assert_eq!(take(&mut ring), (b"one\n".to_vec(), 0));
         assert_eq!(take(&mut ring), (b"two".to_vec(), 0));
         assert_eq!(take(&mut ring), (b"".to_vec(), 0));
@@ -151,7 +152,7 @@ mod tests {
     fn bytes_keep_their_order_across_the_wrap() {
         let mut ring = ByteRing::<4>::new();
         for round in 0..10u8 {
-            ring.push_whole(&[round, round + 100, round + 50]);
+            ring.push_whole(&[&[round, round + 100, round + 50]]);
             assert_eq!(take(&mut ring).0, [round, round + 100, round + 50]);
         }
     }
@@ -164,7 +165,7 @@ mod tests {
         }
         let mut two = [0; 2];
         assert_eq!(ring.take_line(&mut two), Taken { count: 2, lost: 0 });
-        ring.push_whole(b"e");
+        ring.push_whole(&[b"e"]);
         assert_eq!(take(&mut ring), (b"cd".to_vec(), 0));
         assert_eq!(take(&mut ring), (b"e".to_vec(), 2));
     }
@@ -172,9 +173,9 @@ mod tests {
     #[test]
     fn losses_that_nobody_saw_yet_add_up() {
         let mut ring = ByteRing::<2>::new();
-        ring.push_whole(b"abc");
+        ring.push_whole(&[b"abc"]);
         assert!(!ring.is_empty(), "the gap is news");
-        ring.push_whole(b"ab");
+        ring.push_whole(&[b"ab"]);
         ring.push(b'z');
         assert_eq!(take(&mut ring), (b"ab".to_vec(), 4));
         assert!(ring.is_empty());

@@ -11,7 +11,7 @@ pub const MAX_VMS: usize = 16;
 pub const NAME_LENGTH: usize = 16;
 
 /// Number of a VM, below [`MAX_VMS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VmIndex(u8);
 
 impl VmIndex {

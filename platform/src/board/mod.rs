@@ -13,7 +13,11 @@ mod tests;
 
 use heapless::Vec;
 
-use crate::{dt::Tree, intid::IntId, uart::UartInfo};
+use crate::{
+    dt::{NodeRef, Tree},
+    intid::IntId,
+    uart::UartInfo,
+};
 
 pub use crate::dt::{DtError, Region};
 pub use problem::{Kind as ProblemKind, Problem, Severity};
@@ -54,7 +58,9 @@ pub struct Board<'dt> {
     pub bootargs: Option<&'dt str>,
     /// The initial ramdisk: our bundle.
     pub initrd: Option<Region>,
-    problems: Vec<Problem<'dt>, MAX_PROBLEMS>,
+    tree: Tree<'dt>,
+    /// With the blamed node's offset: a [`Problem`] itself is too large to move about sixteen of.
+    problems: Vec<(Option<u32>, ProblemKind<'dt>), MAX_PROBLEMS>,
 }
 
 impl<'dt> Board<'dt> {
@@ -67,8 +73,11 @@ impl<'dt> Board<'dt> {
     }
 
     /// What is missing or wrong, in the order it was found.
-    pub fn problems(&self) -> &[Problem<'dt>] {
-        &self.problems
+    pub fn problems(&self) -> impl Iterator<Item = Problem<'dt>> {
+        self.problems.iter().map(|&(offset, kind)| {
+            let node = offset.map(|offset| NodeRef::new(self.tree, offset));
+            Problem { node, kind }
+        })
     }
 }
 
@@ -111,11 +120,11 @@ pub enum GicInfo {
     V2 {
         /// Distributor, GICD.
         dist: Region,
-        /// CPU interface, GICC.
+        /// CPU interface, GICC: both its 4 KiB pages, one after the other.
         cpu: Region,
         /// Virtual interface control, GICH.
         hyp: Region,
-        /// Virtual CPU interface, GICV: what a guest uses as its GICC.
+        /// Virtual CPU interface, GICV: what a guest uses as its GICC; both pages, likewise.
         vcpu: Region,
         /// Maintenance interrupt.
         maintenance: Option<IntId>,

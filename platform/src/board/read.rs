@@ -1,4 +1,4 @@
-//! From tree to [`Board`]: one pass over all nodes, after a short look at `/chosen` and the console.
+//! From tree to [`Board`]: one pass over all nodes, and a short look for the console that `/chosen` names.
 //!
 //! Nodes refer to each other in both directions, so what a node says about interrupts is kept undecoded until the
 //! pass is over and the GIC is known.
@@ -10,25 +10,25 @@ use crate::{
     uart::early::{self, Console},
 };
 
-use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, Problem, ProblemKind, Region, Timer};
+use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, ProblemKind, Region, Severity, Timer};
 
 /// Reads the board's facts.
 pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
-    let mut reader = Reader::new();
-    let chosen = Chosen::read(tree)?;
-    reader.chosen(&chosen);
+    let mut reader = Reader::new(tree);
     for region in tree.reservations() {
         reader.reserve(region, None);
     }
-    let console = early::select(tree, &chosen, |passed_over| reader.note_problem(passed_over.into()))?;
-
-    let mut walk = Walk::new(tree)?;
-    if let Some(root) = walk.node() {
-        reader.board.model = root.property(b"model").and_then(|value| str::from_utf8(text(value)).ok());
-    }
+    let mut walk = Walk::new(tree);
+    let model = walk.root()?.property(b"model");
+    reader.board.model = model.and_then(|value| str::from_utf8(text(value)).ok());
     while let Some(node) = walk.advance()? {
         reader.node(&node);
     }
+    let chosen = reader.chosen();
+    let console = early::select(&mut walk, &chosen, |passed_over| {
+        let (node, kind) = ProblemKind::of_console(passed_over);
+        reader.problem(node, kind);
+    })?;
     reader.finish(console);
     Ok(reader.board)
 }
@@ -36,6 +36,7 @@ pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
 /// The board so far, and what waits for the GIC.
 struct Reader<'dt> {
     board: Board<'dt>,
+    chosen: Chosen<'dt>,
     gic: Option<Gic<'dt>>,
     timer: Option<TimerNode<'dt>>,
     /// Controllers that hand SPIs to the GIC under the same specifier: only wake-up logic sits in between.
@@ -56,9 +57,10 @@ struct TimerNode<'dt> {
 }
 
 impl<'dt> Reader<'dt> {
-    fn new() -> Self {
+    fn new(tree: &Tree<'dt>) -> Self {
         Self {
             board: Board {
+                tree: *tree,
                 model: None,
                 memory: Vec::new(),
                 reserved: Vec::new(),
@@ -72,6 +74,7 @@ impl<'dt> Reader<'dt> {
                 initrd: None,
                 problems: Vec::new(),
             },
+            chosen: Chosen::default(),
             gic: None,
             timer: None,
             pass_through: Vec::new(),
@@ -79,13 +82,15 @@ impl<'dt> Reader<'dt> {
         }
     }
 
-    fn chosen(&mut self, chosen: &Chosen<'dt>) {
-        self.board.initrd = chosen.initrd;
-        match str::from_utf8(chosen.bootargs) {
+    /// Takes over what `/chosen` said, if there was one.
+    fn chosen(&mut self) -> Chosen<'dt> {
+        self.board.initrd = self.chosen.initrd;
+        match str::from_utf8(self.chosen.bootargs) {
             Ok(bootargs) if !bootargs.is_empty() => self.board.bootargs = Some(bootargs),
             Ok(_) => {}
             Err(_) => self.problem(None, ProblemKind::BootargsNotText),
         }
+        self.chosen
     }
 
     fn node(&mut self, node: &Node<'_, 'dt>) {
@@ -94,6 +99,7 @@ impl<'dt> Reader<'dt> {
         }
         match (node.depth(), node.parent_name()) {
             (1, _) if node.device_type() == b"memory" => return self.memory(node),
+            (1, _) if node.name() == b"chosen" => return self.chosen = Chosen::read(node),
             (2, b"reserved-memory") => return self.reserved_memory(node),
             (2, b"cpus") if node.device_type() == b"cpu" => return self.cpu(node),
             _ => {}
@@ -109,7 +115,7 @@ impl<'dt> Reader<'dt> {
                 }
                 b"arm,armv8-timer" | b"arm,armv7-timer" => return self.timer(node),
                 b"arm,psci" | b"arm,psci-0.2" | b"arm,psci-1.0" => return self.psci(node),
-                b"brcm,bcm2835-pm" => return self.board.bcm2835_pm = node.region(0),
+                b"brcm,bcm2835-pm" | b"brcm,bcm2835-pm-wdt" => return self.board.bcm2835_pm = node.region(0),
                 // i.MX 8M: the general power controller's interrupt part (Linux "fsl,imx-gpcv2" binding).
                 b"fsl,imx8mq-gpc" | b"fsl,imx7d-gpc" => {
                     // A third one would only cost its devices their interrupt number.
@@ -288,22 +294,37 @@ impl<'dt> Reader<'dt> {
         self.board.console = Some(info);
     }
 
+    /// Keeps a problem. Once the list is full, one that stops the machine takes the place of one that does not.
     fn problem(&mut self, node: Option<NodeRef<'dt>>, kind: ProblemKind<'dt>) {
-        self.note_problem(Problem { node, kind });
-    }
-
-    /// Keeps a problem; of one kind the first suffices once the list is full.
-    fn note_problem(&mut self, problem: Problem<'dt>) {
-        let _ = self.board.problems.push(problem);
+        let problems = &mut self.board.problems;
+        let problem = (node.map(|node| node.offset()), kind);
+        if problems.push(problem).is_err()
+            && kind.severity() == Severity::Fatal
+            && let Some(last) = problems.iter_mut().rfind(|(_, kind)| kind.severity() == Severity::Limiting)
+        {
+            *last = problem;
+        }
     }
 }
 
 fn gic_v2(node: &Node<'_, '_>) -> Option<GicInfo> {
     Some(GicInfo::V2 {
         dist: node.region(0)?,
-        cpu: node.region(1)?,
+        cpu: contiguous(node.region(1)?),
         hyp: node.region(2)?,
-        vcpu: node.region(3)?,
+        vcpu: contiguous(node.region(3)?),
         maintenance: None,
     })
+}
+
+/// The 8 KiB of a CPU interface in one piece.
+///
+/// Boards for 64 KiB pages repeat each of its two 4 KiB pages over 64 KiB and say so by a size of 128 KiB (Server Base
+/// System Architecture, "GICv2m", and the "arm,gic" binding). At the usual distance from the start there is then not
+/// GICC_DIR but GICC_CTLR once more; the last copy of the first page and the first of the second are neighbours.
+fn contiguous(interface: Region) -> Region {
+    match interface.size {
+        0x2_0000 => Region { base: interface.base.saturating_add(0xf000), size: 0x2000 },
+        _ => interface,
+    }
 }

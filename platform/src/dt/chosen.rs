@@ -1,7 +1,7 @@
 //! `/chosen`: what the boot loader says about this boot.
 
 use super::{
-    DtError, Region, Tree, Walk,
+    DtError, Node, Region, Walk,
     value::{cells, text},
 };
 
@@ -17,16 +17,19 @@ pub struct Chosen<'dt> {
 }
 
 impl<'dt> Chosen<'dt> {
-    /// Reads `/chosen`; all absent if there is no such node.
-    pub fn read(tree: &Tree<'dt>) -> Result<Self, DtError> {
-        let walk = Walk::find(tree, b"/chosen")?;
-        let Some(node) = walk.as_ref().and_then(Walk::node) else { return Ok(Self::default()) };
+    /// Goes to `/chosen` and reads it; all absent if there is no such node.
+    pub fn find(walk: &mut Walk<'dt>) -> Result<Self, DtError> {
+        Ok(walk.find(b"/chosen")?.map(|node| Self::read(&node)).unwrap_or_default())
+    }
+
+    /// Reads `node`, which is `/chosen`.
+    pub fn read(node: &Node<'_, 'dt>) -> Self {
         let string = |name| node.property(name).map(text);
-        Ok(Self {
+        Self {
             bootargs: string(b"bootargs").unwrap_or(&[]),
             stdout: string(b"stdout-path").or_else(|| string(b"linux,stdout-path")).unwrap_or(&[]),
             initrd: initrd(node.property(b"linux,initrd-start"), node.property(b"linux,initrd-end")),
-        })
+        }
     }
 }
 

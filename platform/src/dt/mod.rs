@@ -8,6 +8,7 @@
 //! * [`Tree`] — a checked blob: structure block, strings block, memory reservations.
 //! * [`Walk`] and [`Node`] — depth-first over all nodes, or down one path.
 //! * [`NodeRef`] — a node remembered by its offset; prints as its path.
+//! * [`Chosen`] — what the boot loader says about this boot.
 //! * [`Interrupts`] and [`Controller`] — specifiers to GIC interrupt numbers.
 //!
 //! Everything a tree can get wrong is a [`DtError`] or a `None`; nothing here panics. The reader also runs before
@@ -135,6 +136,12 @@ impl<'dt> Tree<'dt> {
     }
 }
 
+impl fmt::Debug for Tree<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tree({} bytes of structure)", self.structure.len())
+    }
+}
+
 /// What the `fdt` crate adds up unchecked: block ends must fit the blob (and 32 bits).
 fn check_header(blob: &[u8]) -> Result<(), DtError> {
     let field = |index| word(blob, index).ok_or(DtError::Truncated);
@@ -174,6 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn a_misaligned_blob_is_refused() {
+        let blob = TreeBuilder::new().build();
+        let mut shifted = std::vec![0; blob.len() + 8];
+        let at = shifted.as_ptr().align_offset(4) + 1;
+        shifted[at..at + blob.len()].copy_from_slice(&blob);
+        assert_eq!(Tree::new(&shifted[at..]).err(), Some(DtError::Misaligned));
+    }
+
+    #[test]
     fn a_size_beyond_the_slice_is_truncation() {
         assert_eq!(patched(1, 1 << 20), Err(DtError::Truncated));
     }
@@ -205,6 +221,6 @@ mod tests {
         let structure = word(&blob, 2).expect("has a header") as usize;
         blob[structure + 3] = 9;
         let tree = Tree::new(&blob).expect("valid header");
-        assert_eq!(Walk::new(&tree).err(), Some(DtError::NoRoot));
+        assert_eq!(Walk::new(&tree).root().map(|_| ()).err(), Some(DtError::NoRoot));
     }
 }

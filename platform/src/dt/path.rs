@@ -3,27 +3,29 @@
 use core::fmt;
 
 use super::{
-    DtError, Tree, Walk,
+    DtError, Node, Tree, Walk,
     token::{Token, Tokens},
     value::text,
     walk::MAX_DEPTH,
 };
 
 impl<'dt> Walk<'dt> {
-    /// At the node that `name` means: a path (`/soc/serial@7e201000`) or an alias with an optional path below it
-    /// (`serial0`). Options after a colon (`:115200n8`) are ignored.
-    pub fn find_by_name(tree: &Tree<'dt>, name: &[u8]) -> Result<Option<Self>, DtError> {
+    /// Moves to the node that `name` means: a path (`/soc/serial@7e201000`) or an alias with an optional path below
+    /// it (`serial0`). Options after a colon (`:115200n8`) are ignored.
+    pub fn find_by_name(&mut self, name: &[u8]) -> Result<Option<Node<'_, 'dt>>, DtError> {
         let end = name.iter().position(|&byte| byte == b':').unwrap_or(name.len());
         let name = name.get(..end).unwrap_or(name);
         if name.starts_with(b"/") {
-            return Self::find(tree, name);
+            return self.find(name);
         }
         let end = name.iter().position(|&byte| byte == b'/').unwrap_or(name.len());
         let Some((alias, below)) = name.split_at_checked(end) else { return Ok(None) };
-        let Some(aliases) = Self::find(tree, b"/aliases")? else { return Ok(None) };
-        let Some(path) = aliases.node().and_then(|node| node.property(alias)) else { return Ok(None) };
-        let Some(mut walk) = Self::find(tree, text(path))? else { return Ok(None) };
-        Ok(walk.follow(below)?.then_some(walk))
+        let aliases = self.find(b"/aliases")?;
+        let Some(path) = aliases.and_then(|node| node.property(alias)) else { return Ok(None) };
+        if self.find(text(path))?.is_none() {
+            return Ok(None);
+        }
+        self.follow(below)
     }
 }
 
@@ -35,8 +37,13 @@ pub struct NodeRef<'dt> {
 }
 
 impl<'dt> NodeRef<'dt> {
-    pub(super) fn new(tree: Tree<'dt>, offset: u32) -> Self {
+    pub(crate) fn new(tree: Tree<'dt>, offset: u32) -> Self {
         Self { tree, offset }
+    }
+
+    /// Where the node begins in the structure block.
+    pub(crate) fn offset(&self) -> u32 {
+        self.offset
     }
 
     /// The names on the way from the root (whose name is empty) to this node.
@@ -56,7 +63,7 @@ impl<'dt> NodeRef<'dt> {
                 Token::End => {
                     trail.pop();
                 }
-                Token::Property { .. } => {}
+                Token::Property => {}
                 Token::Finish => return Err(DtError::EndsEarly(offset)),
             }
         }
@@ -115,8 +122,9 @@ mod tests {
     fn resolve(name: &str) -> Option<std::string::String> {
         let blob = tree();
         let tree = Tree::new(&blob).expect("valid header");
-        let walk = Walk::find_by_name(&tree, name.as_bytes()).expect("valid tree")?;
-        Some(walk.node().expect("at a node").reference().to_string())
+        let mut walk = Walk::new(&tree);
+        let node = walk.find_by_name(name.as_bytes()).expect("valid tree")?;
+        Some(node.reference().to_string())
     }
 
     #[test]

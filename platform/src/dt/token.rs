@@ -19,13 +19,8 @@ const PROPERTY_HEAD: usize = 3;
 pub(super) enum Token<'dt> {
     /// A node begins; its full name with unit address, empty for the root.
     Begin(&'dt [u8]),
-    /// A property of the node begun last; its name is an offset into the strings block.
-    Property {
-        /// For [`Tree::string`].
-        name: u32,
-        /// The raw value.
-        value: &'dt [u8],
-    },
+    /// A property of the node begun last; [`Tokens::next_property`] reads it.
+    Property,
     /// The node begun last and not yet ended ends.
     End,
     /// The tree ends.
@@ -66,9 +61,9 @@ impl<'dt> Tokens<'dt> {
             match self.word(start)? {
                 PROPERTY => {
                     let length = self.word(start + 1)? as usize;
-                    let name = self.word(start + 2)?;
+                    self.bytes(start + PROPERTY_HEAD, length)?;
                     self.at = start + PROPERTY_HEAD + length.div_ceil(4);
-                    return Ok(Token::Property { name, value: self.bytes(start + PROPERTY_HEAD, length)? });
+                    return Ok(Token::Property);
                 }
                 BEGIN_NODE => {
                     let length = self.name_length(start + 1)?;
@@ -84,6 +79,25 @@ impl<'dt> Tokens<'dt> {
                         _ => return Err(DtError::BadToken((start * 4) as u32)),
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes the next token if it is a property: its name's offset and its value. A damaged property is left for
+    /// [`Tokens::next`] to complain about.
+    #[inline(always)]
+    pub(super) fn next_property(&mut self) -> Option<(u32, &'dt [u8])> {
+        loop {
+            let [token, length, name, ..] = *self.words.get(self.at..)? else { return None };
+            match u32::from_be(token) {
+                PROPERTY => {
+                    let length = u32::from_be(length) as usize;
+                    let value = self.bytes(self.at + PROPERTY_HEAD, length).ok()?;
+                    self.at += PROPERTY_HEAD + length.div_ceil(4);
+                    return Some((u32::from_be(name), value));
+                }
+                NOP => self.at += 1,
+                _ => return None,
             }
         }
     }
@@ -114,7 +128,7 @@ impl<'dt> Tokens<'dt> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&self, index: usize) -> Result<u32, DtError> {
         match self.words.get(index) {
             Some(&word) => Ok(u32::from_be(word)),
@@ -158,11 +172,9 @@ mod tests {
             let tree = Tree::new(&blob).expect("valid header");
             let mut tokens = Tokens::new(&tree);
             assert!(matches!(tokens.next(), Ok(Token::Begin(b""))));
-            while let Ok(Token::Property { .. }) = tokens.clone().next() {
-                let _ = tokens.next();
-            }
+            while tokens.next_property().is_some() {}
             assert!(matches!(tokens.next(), Ok(Token::Begin(found)) if found == name.as_bytes()), "{name}");
-            assert!(matches!(tokens.next(), Ok(Token::Property { value: b"y\0", .. })), "{name}");
+            assert!(matches!(tokens.next_property(), Some((_, b"y\0"))), "{name}");
         }
     }
 

@@ -5,8 +5,6 @@
 //! `device_type`. Anything else is looked up on demand by going over that one node's properties again. Properties
 //! precede children (Devicetree Specification, "Structure Block"), so a frame is complete before a child is seen.
 
-use heapless::Vec;
-
 use super::{
     DtError, Interrupts, NodeRef, Strings, Tree,
     token::{Token, Tokens},
@@ -47,6 +45,24 @@ struct Frame<'dt> {
     compatible: &'dt [u8],
     device_type: &'dt [u8],
     reg: &'dt [u8],
+}
+
+impl Frame<'_> {
+    /// Before a node is entered: nothing to inherit, and the cell counts that hold in the absence of any
+    /// (Devicetree Specification, "#address-cells and #size-cells").
+    const EMPTY: Self = Self {
+        name: &[],
+        offset: 0,
+        first_property: 0,
+        address_cells: 2,
+        size_cells: 1,
+        ranges: None,
+        interrupt_parent: None,
+        is_enabled: true,
+        compatible: &[],
+        device_type: &[],
+        reg: &[],
+    };
 }
 
 /// The properties that a frame keeps.
@@ -97,61 +113,72 @@ impl Names {
 pub struct Walk<'dt> {
     tree: Tree<'dt>,
     tokens: Tokens<'dt>,
-    frames: Vec<Frame<'dt>, MAX_DEPTH>,
+    /// Root first; only the first `depth` are in use.
+    frames: [Frame<'dt>; MAX_DEPTH],
+    depth: usize,
     names: Names,
 }
 
 impl<'dt> Walk<'dt> {
-    /// At the root node.
-    pub fn new(tree: &Tree<'dt>) -> Result<Self, DtError> {
-        // No name is at the offset that the empty slots carry: no block is that long.
-        let names = Names([(u32::MAX, Known::Other); 32]);
-        let mut walk = Self { tree: *tree, tokens: Tokens::new(tree), frames: Vec::new(), names };
-        match walk.tokens.next()? {
-            Token::Begin(name) => walk.enter(0, name)?,
+    /// Before the root node.
+    pub fn new(tree: &Tree<'dt>) -> Self {
+        Self {
+            tree: *tree,
+            tokens: Tokens::new(tree),
+            frames: [Frame::EMPTY; MAX_DEPTH],
+            depth: 0,
+            // No name is at the offset that the empty slots carry: no block is that long.
+            names: Names([(u32::MAX, Known::Other); 32]),
+        }
+    }
+
+    /// Moves to the root node.
+    pub fn root(&mut self) -> Result<Node<'_, 'dt>, DtError> {
+        self.tokens = Tokens::new(&self.tree);
+        self.depth = 0;
+        match self.tokens.next()? {
+            Token::Begin(name) => self.enter(0, name),
             _ => return Err(DtError::NoRoot),
         }
-        Ok(walk)
+        self.node().ok_or(DtError::NoRoot)
     }
 
-    /// At the node that `path` names, from the root; `None` if there is none.
+    /// Moves to the node that `path` names, from the root; `None` if there is none.
     ///
     /// A component without unit address matches the first node of that name, as in `libfdt`.
-    pub fn find(tree: &Tree<'dt>, path: &[u8]) -> Result<Option<Self>, DtError> {
-        let mut walk = Self::new(tree)?;
-        Ok(walk.follow(path)?.then_some(walk))
+    pub fn find(&mut self, path: &[u8]) -> Result<Option<Node<'_, 'dt>>, DtError> {
+        self.root()?;
+        self.follow(path)
     }
 
-    /// Moves down along `path` and says whether it led to a node.
-    pub(super) fn follow(&mut self, path: &[u8]) -> Result<bool, DtError> {
+    /// Moves down along `path`.
+    pub(super) fn follow(&mut self, path: &[u8]) -> Result<Option<Node<'_, 'dt>>, DtError> {
         for component in path.split(|&byte| byte == b'/') {
             if !component.is_empty() && !self.descend(component)? {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok(true)
+        Ok(self.node())
     }
 
-    /// The current node.
+    /// The current node; `None` before the first move.
     pub fn node(&self) -> Option<Node<'_, 'dt>> {
-        let (frame, parents) = self.frames.split_last()?;
+        let (frame, parents) = self.frames.get(..self.depth)?.split_last()?;
         Some(Node { tree: &self.tree, frame, parents })
     }
 
-    /// Moves to the next node in depth-first order; `None` after the last.
+    /// Moves to the next node in depth-first order, the root being the first; `None` after the last.
     pub fn advance(&mut self) -> Result<Option<Node<'_, 'dt>>, DtError> {
         loop {
             let offset = self.tokens.offset();
             match self.tokens.next()? {
-                Token::Begin(_) if self.frames.is_full() => self.tokens.skip_node()?,
+                Token::Begin(_) if self.depth == MAX_DEPTH => self.tokens.skip_node()?,
                 Token::Begin(name) => {
-                    self.enter(offset, name)?;
+                    self.enter(offset, name);
                     return Ok(self.node());
                 }
-                Token::End => {
-                    self.frames.pop();
-                }
-                Token::Property { .. } => {}
+                Token::End => self.depth = self.depth.saturating_sub(1),
+                Token::Property => {}
                 Token::Finish => return Ok(None),
             }
         }
@@ -162,37 +189,28 @@ impl<'dt> Walk<'dt> {
         loop {
             let offset = self.tokens.offset();
             match self.tokens.next()? {
-                Token::Begin(name) if !self.frames.is_full() && is_named(name, component) => {
-                    self.enter(offset, name)?;
+                Token::Begin(name) if self.depth < MAX_DEPTH && is_named(name, component) => {
+                    self.enter(offset, name);
                     return Ok(true);
                 }
                 Token::Begin(_) => self.tokens.skip_node()?,
-                Token::Property { .. } => {}
+                Token::Property => {}
                 Token::End | Token::Finish => return Ok(false),
             }
         }
     }
 
-    /// Reads the properties of the node just begun and pushes its frame.
-    fn enter(&mut self, offset: u32, name: &'dt [u8]) -> Result<(), DtError> {
-        let parent = self.frames.last();
-        let mut frame = Frame {
-            name,
-            offset,
-            first_property: self.tokens.offset(),
-            // The defaults of the specification, "#address-cells and #size-cells".
-            address_cells: 2,
-            size_cells: 1,
-            ranges: None,
-            interrupt_parent: parent.and_then(|parent| parent.interrupt_parent),
-            is_enabled: parent.is_none_or(|parent| parent.is_enabled),
-            compatible: &[],
-            device_type: &[],
-            reg: &[],
-        };
-        let mut properties = self.tokens;
-        while let Token::Property { name, value } = properties.next()? {
-            self.tokens = properties;
+    /// Reads the properties of the node just begun into the next frame, of which there must be one.
+    fn enter(&mut self, offset: u32, name: &'dt [u8]) {
+        let parent = self.depth.checked_sub(1).and_then(|parent| self.frames.get(parent));
+        let interrupt_parent = parent.and_then(|parent| parent.interrupt_parent);
+        let is_enabled = parent.is_none_or(|parent| parent.is_enabled);
+        // Filled where it stays: a copy of a frame costs as much as reading the node.
+        let Some(frame) = self.frames.get_mut(self.depth) else { return };
+        self.depth += 1;
+        *frame = Frame { name, offset, interrupt_parent, is_enabled, ..Frame::EMPTY };
+        frame.first_property = self.tokens.offset();
+        while let Some((name, value)) = self.tokens.next_property() {
             match self.names.get(&self.tree, name) {
                 Known::Compatible => frame.compatible = value,
                 Known::Reg => frame.reg = value,
@@ -205,9 +223,6 @@ impl<'dt> Walk<'dt> {
                 Known::Other => {}
             }
         }
-        // The caller made sure that there is room; a frame too many would only lose this node.
-        let _ = self.frames.push(frame);
-        Ok(())
     }
 }
 
@@ -218,11 +233,7 @@ fn cell_count(value: &[u8]) -> usize {
 
 /// Whether a node called `name` is meant by `component`, which may lack the unit address.
 fn is_named(name: &[u8], component: &[u8]) -> bool {
-    match name.strip_prefix(component) {
-        Some([]) => true,
-        Some([b'@', ..]) => !component.contains(&b'@'),
-        _ => false,
-    }
+    matches!(name.strip_prefix(component), Some([] | [b'@', ..]))
 }
 
 /// The current node of a [`Walk`].
@@ -280,7 +291,7 @@ impl<'dt> Node<'_, 'dt> {
     /// The raw value of property `name`.
     pub fn property(&self, name: &[u8]) -> Option<&'dt [u8]> {
         let mut properties = Tokens::at(self.tree, self.frame.first_property);
-        while let Ok(Token::Property { name: offset, value }) = properties.next() {
+        while let Some((offset, value)) = properties.next_property() {
             if self.tree.is_string(offset, name) {
                 return Some(value);
             }
@@ -367,8 +378,7 @@ mod tests {
 
     fn with_node<T>(blob: &[u8], path: &str, claim: impl FnOnce(Node<'_, '_>) -> T) -> T {
         let tree = Tree::new(blob).expect("valid header");
-        let walk = Walk::find(&tree, path.as_bytes()).expect("valid tree").expect("node exists");
-        claim(walk.node().expect("at a node"))
+        claim(Walk::new(&tree).find(path.as_bytes()).expect("valid tree").expect("node exists"))
     }
 
     /// Two buses that shift addresses: child 0x7e20_1000 is 0xfe20_1000 on the middle bus and +4 GiB at the root.
@@ -443,7 +453,8 @@ mod tests {
             .begin("a")
             .cells("reg", &[1, 2, 3])
             .build();
-        assert_eq!(with_node(&blob, "/bus/a", |node| (node.region_count(), node.region(0))), (0, None));
+        let entry = with_node(&blob, "/bus/a", |node| (node.region_count(), node.bus_address(0)));
+        assert_eq!(entry, (0, None));
     }
 
     #[test]
@@ -498,8 +509,8 @@ mod tests {
             builder = builder.begin("a");
         }
         let blob = builder.build();
-        let mut walk = Walk::new(&Tree::new(&blob).expect("valid header")).expect("has a root");
-        let mut nodes = 1;
+        let mut walk = Walk::new(&Tree::new(&blob).expect("valid header"));
+        let mut nodes = 0;
         while walk.advance().expect("valid tree").is_some() {
             nodes += 1;
         }

@@ -10,7 +10,7 @@
 //! This code (and all of `dt` that it uses) runs before the MMU is on, at whatever address the image was loaded:
 //! no tables of pointers, no function pointers or trait objects, no formatting, no panics.
 
-use super::{Kind, UartInfo};
+use super::{Kind, Uart, UartInfo};
 use crate::dt::{Chosen, DtError, Interrupts, NodeRef, Tree, Walk, option};
 
 /// The command-line option that overrides `stdout-path`.
@@ -19,8 +19,23 @@ pub const OPTION: &[u8] = b"entresol.console";
 /// The UART to use for the first messages; `None` if the tree is damaged or has none that we drive.
 pub fn find(blob: &[u8]) -> Option<UartInfo> {
     let tree = Tree::new(blob).ok()?;
-    let chosen = Chosen::read(&tree).ok()?;
-    Some(select(&tree, &chosen, |_| {}).ok()??.info)
+    let mut walk = Walk::new(&tree);
+    let chosen = Chosen::find(&mut walk).ok()?;
+    Some(select(&mut walk, &chosen, |_| {}).ok()??.info)
+}
+
+/// How often a full transmitter is looked at before a byte is given up: a fraction of a second on any board, and
+/// many times what a byte takes at 9600 baud. Without a limit, a UART whose clock is off would stop the boot mutely.
+const PATIENCE: u32 = 1 << 20;
+
+/// Sends `byte`, waiting for room.
+pub fn put_blocking(uart: &Uart, byte: u8) {
+    for _ in 0..PATIENCE {
+        if uart.try_put(byte) {
+            return;
+        }
+        core::hint::spin_loop();
+    }
 }
 
 /// The selected console and where it came from.
@@ -47,7 +62,7 @@ pub enum PassedOver<'dt> {
 
 /// Selects the console and calls `report` for each one that was asked for in vain.
 pub fn select<'dt>(
-    tree: &Tree<'dt>,
+    walk: &mut Walk<'dt>,
     chosen: &Chosen<'dt>,
     mut report: impl FnMut(PassedOver<'dt>),
 ) -> Result<Option<Console<'dt>>, DtError> {
@@ -55,26 +70,28 @@ pub fn select<'dt>(
         if let Some(info) = by_address(name) {
             return Ok(Some(Console { info, node: None, interrupts: None }));
         }
-        match by_name(tree, name)? {
+        match by_name(walk, name)? {
             Ok(console) => return Ok(Some(console)),
             Err(passed_over) => report(passed_over),
         }
     }
     if !chosen.stdout.is_empty() {
-        match by_name(tree, chosen.stdout)? {
+        match by_name(walk, chosen.stdout)? {
             Ok(console) => return Ok(Some(console)),
             Err(passed_over) => report(passed_over),
         }
     }
-    match by_name(tree, b"serial0")? {
+    match by_name(walk, b"serial0")? {
         Ok(console) => Ok(Some(console)),
-        Err(_) => first(tree),
+        Err(_) => first(walk),
     }
 }
 
-fn by_name<'dt>(tree: &Tree<'dt>, name: &'dt [u8]) -> Result<Result<Console<'dt>, PassedOver<'dt>>, DtError> {
-    let walk = Walk::find_by_name(tree, name)?;
-    let Some(node) = walk.as_ref().and_then(Walk::node) else { return Ok(Err(PassedOver::NotFound(name))) };
+fn by_name<'dt>(
+    walk: &mut Walk<'dt>,
+    name: &'dt [u8],
+) -> Result<Result<Console<'dt>, PassedOver<'dt>>, DtError> {
+    let Some(node) = walk.find_by_name(name)? else { return Ok(Err(PassedOver::NotFound(name))) };
     let reference = node.reference();
     if !node.is_enabled() {
         return Ok(Err(PassedOver::Disabled(reference)));
@@ -84,8 +101,8 @@ fn by_name<'dt>(tree: &Tree<'dt>, name: &'dt [u8]) -> Result<Result<Console<'dt>
 }
 
 /// The first enabled UART that we drive.
-fn first<'dt>(tree: &Tree<'dt>) -> Result<Option<Console<'dt>>, DtError> {
-    let mut walk = Walk::new(tree)?;
+fn first<'dt>(walk: &mut Walk<'dt>) -> Result<Option<Console<'dt>>, DtError> {
+    walk.root()?;
     while let Some(node) = walk.advance()? {
         if node.is_enabled()
             && let Some(info) = UartInfo::from_node(&node)

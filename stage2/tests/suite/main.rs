@@ -8,3 +8,7 @@
 mod encoding;
 mod machine;
 mod mapping;
+mod oracle;
+mod property;
+mod teeth;
+mod threads;

@@ -34,6 +34,7 @@ fn sizes(space: &Space<&Machine>) -> Vec<u64> {
 
 /// Ends a test: nothing was violated and all tables came back.
 fn finish(space: Space<&Machine>, machine: &Machine) {
+    machine.check_coherent(&space);
     space.destroy(machine);
     machine.check();
     assert_eq!(machine.tables_in_use(), 0);
@@ -157,12 +158,28 @@ mod refusal {
         let before = (space.leaves(range(0, 1 << 40)).collect::<Vec<_>>(), machine.tables_in_use());
         let below = range(0x4000_2000 - 3 * MIB2, 4 * MIB2);
         assert!(space.map(below, pa(0x9000_2000), Attributes::RAM, &machine).is_err());
-        machine.check_forgotten(range(0x4000_2000 - 3 * MIB2, 3 * MIB2));
         let mut space = space;
         space.reclaim();
         let after = (space.leaves(range(0, 1 << 40)).collect::<Vec<_>>(), machine.tables_in_use());
         assert_eq!(before, after);
         finish(space, &machine);
+    }
+
+    #[test]
+    fn mapping_that_runs_out_of_tables_gives_back_what_it_took() {
+        // A range of two pages in two tables needs four more tables.
+        for tables in 0..4 {
+            let machine = machine();
+            let mut space = space(&machine);
+            let before = machine.tables_in_use();
+            machine.allow_allocations(tables);
+            let both = range(2 * GIB1 - PAGE, 2 * PAGE);
+            let refused = space.map(both, pa(PAGE), Attributes::RAM, &machine);
+            assert_eq!(refused, Err(MapError::OutOfTables));
+            space.reclaim();
+            assert_eq!(machine.tables_in_use(), before, "with {tables} tables");
+            finish(space, &machine);
+        }
     }
 
     #[test]
@@ -246,5 +263,360 @@ mod refusal {
         let machine = Machine::new(8);
         let geometry = Geometry::new(Granule::Kib4, 43, PaSize::Bits48).unwrap();
         assert_eq!(Space::new(geometry, Features::BASE, &machine).err(), Some(MapError::OutOfTables));
+    }
+}
+
+mod leaves {
+    use super::*;
+
+    #[test]
+    fn leaves_end_where_the_space_ends() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(0, PAGE), pa(0), Attributes::RAM, &machine).unwrap();
+        assert_eq!(space.leaves(range(0, 1 << 45)).count(), 1);
+        assert_eq!(space.leaves(range(1 << 40, 1 << 40)).count(), 0);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn first_and_last_leaf_may_reach_beyond_the_range() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(0, 2 * MIB2), pa(0), Attributes::RAM, &machine).unwrap();
+        let found: Vec<_> = space.leaves(range(MIB2 - PAGE, 2 * PAGE)).map(|mapping| mapping.range).collect();
+        assert_eq!(found, [range(0, MIB2), range(MIB2, MIB2)]);
+        finish(space, &machine);
+    }
+}
+
+mod unmap {
+    use super::*;
+
+    #[test]
+    fn unmap_of_part_of_a_block_keeps_the_rest() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, MIB2), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        space.unmap(range(GIB1 + 3 * PAGE, 2 * PAGE), &machine).unwrap();
+        for page in 0..512 {
+            let ipa = Ipa::new(GIB1 + page * PAGE);
+            let expected = (page != 3 && page != 4).then(|| pa(ipa.bits()));
+            assert_eq!(space.lookup(ipa).and_then(|mapping| mapping.translate(ipa)), expected, "page {page}");
+        }
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn unmap_of_a_page_in_a_gigabyte_splits_only_on_its_way() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, GIB1), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        space.unmap(range(GIB1 + 5 * MIB2, PAGE), &machine).unwrap();
+        let sizes = sizes(&space);
+        assert_eq!(sizes.iter().filter(|&&size| size == MIB2).count(), 511);
+        assert_eq!(sizes.iter().filter(|&&size| size == PAGE).count(), 511);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn unmap_of_whole_blocks_needs_no_table() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, 2 * GIB1 + MIB2), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        machine.allow_allocations(0);
+        space.unmap(range(2 * GIB1, GIB1 + MIB2), &machine).unwrap();
+        assert_eq!(sizes(&space), [GIB1]);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn unmap_without_a_table_for_the_split_changes_nothing() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, 3 * GIB1), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        // Enough to split at the start, not at the end.
+        machine.allow_allocations(2);
+        let refused = space.unmap(range(GIB1 + PAGE, 2 * GIB1), &machine);
+        assert_eq!(refused, Err(MapError::OutOfTables));
+        let mapped: u64 = sizes(&space).iter().sum();
+        assert_eq!(mapped, 3 * GIB1);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn unmap_skips_what_is_not_mapped() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, PAGE), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        space.unmap(range(0, 1 << 40), &machine).unwrap();
+        space.unmap(range(0, 1 << 40), &machine).unwrap();
+        assert_eq!(sizes(&space), []);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn page_costs_one_invalidation_with_its_level() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, 2 * PAGE), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        machine.take_counts();
+        space.unmap(range(GIB1, PAGE), &machine).unwrap();
+        assert_eq!(machine.take_counts(), Counts { leaf: 1, ..Counts::default() });
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn many_pages_and_their_tables_cost_one_invalidation() {
+        let machine = machine();
+        let space = space(&machine);
+        // Eight whole tables of pages, because the output is off by a page.
+        space.map(range(GIB1, 8 * MIB2), pa(GIB1 + PAGE), Attributes::RAM, &machine).unwrap();
+        space.map(range(2 * GIB1 - PAGE, PAGE), pa(0), Attributes::RAM, &machine).unwrap();
+        machine.take_counts();
+        space.unmap(range(GIB1, 8 * MIB2), &machine).unwrap();
+        assert_eq!(machine.take_counts(), Counts { range: 1, ..Counts::default() });
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn invalidations_do_not_grow_with_the_range() {
+        let machine = machine();
+        let space = space(&machine);
+        let uneven = range(GIB1 - 3 * PAGE, 5 * GIB1 + 6 * PAGE);
+        space.map(range(0, 8 * GIB1), pa(0), Attributes::RAM, &machine).unwrap();
+        // Splits the blocks at both ends, which is not what is counted here.
+        space.protect(uneven, Permissions::READ_WRITE, &machine).unwrap();
+        machine.take_counts();
+        space.unmap(uneven, &machine).unwrap();
+        // The whole gigabytes, and at either end the last pages of one.
+        assert_eq!(machine.take_counts(), Counts { range: 3, ..Counts::default() });
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn emptied_tables_leave_the_tree() {
+        let machine = machine();
+        let mut space = space(&machine);
+        let root_only = machine.tables_in_use();
+        space.map(range(GIB1, 3 * PAGE), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        for page in [1, 0, 2] {
+            space.unmap(range(GIB1 + page * PAGE, PAGE), &machine).unwrap();
+        }
+        assert_eq!(space.reclaim(), 2);
+        assert_eq!(machine.tables_in_use(), root_only);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn block_takes_the_place_of_pages_that_were_unmapped() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, MIB2), pa(GIB1 + PAGE), Attributes::RAM, &machine).unwrap();
+        space.unmap(range(GIB1, MIB2), &machine).unwrap();
+        space.map(range(GIB1, MIB2), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        assert_eq!(sizes(&space), [MIB2]);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn retired_tables_are_freed_by_destroy() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, GIB1), pa(GIB1 + MIB2), Attributes::RAM, &machine).unwrap();
+        space.unmap(range(GIB1, GIB1), &machine).unwrap();
+        finish(space, &machine);
+    }
+}
+
+mod protect {
+    use super::*;
+
+    #[test]
+    fn permissions_change_and_nothing_else_does() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, MIB2), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        let before = space.lookup(Ipa::new(GIB1)).unwrap();
+        space.protect(range(GIB1, MIB2), Permissions::READ_ONLY, &machine).unwrap();
+        let attributes = Attributes { permissions: Permissions::READ_ONLY, ..Attributes::RAM };
+        assert_eq!(space.lookup(Ipa::new(GIB1)), Some(Mapping { attributes, ..before }));
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn block_is_split_where_the_range_ends() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, MIB2), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        space.protect(range(GIB1, PAGE), Permissions::READ_ONLY, &machine).unwrap();
+        let of = |ipa| space.lookup(Ipa::new(ipa)).unwrap().attributes.permissions;
+        assert_eq!(of(GIB1), Permissions::READ_ONLY);
+        assert_eq!(of(GIB1 + PAGE), Permissions::ALL);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn protect_without_a_table_for_the_split_changes_nothing() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, 3 * GIB1), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        // Enough to split at the start, not at the end.
+        machine.allow_allocations(2);
+        let uneven = range(GIB1 + PAGE, 2 * GIB1);
+        let refused = space.protect(uneven, Permissions::READ_ONLY, &machine);
+        assert_eq!(refused, Err(MapError::OutOfTables));
+        let of_all = space.leaves(range(0, 1 << 40)).map(|mapping| mapping.attributes);
+        assert!(of_all.into_iter().all(|attributes| attributes == Attributes::RAM));
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn whole_blocks_cost_one_invalidation_and_no_break() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, 2 * GIB1), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        machine.take_counts();
+        space.protect(range(GIB1, 2 * GIB1), Permissions::READ_WRITE, &machine).unwrap();
+        assert_eq!(machine.take_counts(), Counts { range: 1, ..Counts::default() });
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, PAGE), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        space.protect(range(0, 1 << 40), Permissions::READ_ONLY, &machine).unwrap();
+        assert_eq!(sizes(&space), [PAGE]);
+        finish(space, &machine);
+    }
+}
+
+mod entry {
+    use stage2::bbm::is_bbm_safe;
+    use stage2::{Annotation, Leaf, Pte};
+
+    use super::*;
+
+    fn leaf(space: &Space<&Machine>, output: u64, attributes: Attributes) -> Leaf {
+        space.leaf(Level::L3, pa(output), attributes).unwrap()
+    }
+
+    /// A space with one page at 1 GiB.
+    fn with_page(machine: &Machine) -> Space<&Machine> {
+        let space = space(machine);
+        space.map(range(GIB1, PAGE), pa(GIB1), Attributes::RAM, machine).unwrap();
+        space
+    }
+
+    #[test]
+    fn page_moves_by_break_and_make() {
+        let machine = machine();
+        let space = with_page(&machine);
+        let new = leaf(&space, 2 * GIB1, Attributes::RAM);
+        let locked = space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap();
+        locked.break_with(&machine).make(new, &machine);
+        assert_eq!(space.lookup(Ipa::new(GIB1)).unwrap().output, pa(2 * GIB1));
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn restored_entry_is_as_it_was() {
+        let machine = machine();
+        let space = with_page(&machine);
+        let before = space.lookup(Ipa::new(GIB1));
+        space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap().restore(&machine);
+        assert_eq!(space.lookup(Ipa::new(GIB1)), before);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn stale_reading_loses() {
+        let machine = machine();
+        let space = with_page(&machine);
+        let stale = space.entry(Ipa::new(GIB1)).unwrap();
+        space.protect(range(GIB1, PAGE), Permissions::READ_ONLY, &machine).unwrap();
+        assert!(stale.try_lock().is_err());
+        finish(space, &machine);
+    }
+
+    #[test]
+    #[should_panic(expected = "needs break before make")]
+    fn other_output_can_not_be_stored_in_place() {
+        let machine = machine();
+        let space = with_page(&machine);
+        let new = leaf(&space, 2 * GIB1, Attributes::RAM);
+        let _ = space.entry(Ipa::new(GIB1)).unwrap().try_update(new);
+    }
+
+    #[test]
+    #[should_panic(expected = "was dropped")]
+    fn locked_entry_can_not_be_dropped() {
+        let machine = machine();
+        let space = with_page(&machine);
+        drop(space.entry(Ipa::new(GIB1)).unwrap().try_lock());
+    }
+
+    #[test]
+    #[should_panic(expected = "was dropped")]
+    fn broken_entry_can_not_be_dropped() {
+        let machine = machine();
+        let space = with_page(&machine);
+        drop(space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap().break_with(&machine));
+    }
+
+    #[test]
+    fn annotation_stands_in_the_way_of_map_until_unmapped() {
+        let machine = machine();
+        let space = with_page(&machine);
+        let annotation = Annotation::new(0x1234).unwrap();
+        let locked = space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap();
+        locked.break_with(&machine).annotate(annotation);
+        assert_eq!(space.entry(Ipa::new(GIB1)).unwrap().pte(), Pte::Annotated(annotation));
+        let page = range(GIB1, PAGE);
+        let refused = space.map(page, pa(GIB1), Attributes::RAM, &machine);
+        assert_eq!(refused, Err(MapError::Annotated { ipa: page.start() }));
+        space.unmap(page, &machine).unwrap();
+        assert_eq!(space.map(page, pa(GIB1), Attributes::RAM, &machine), Ok(()));
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn annotation_of_a_block_is_split_like_a_block() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, MIB2), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        let annotation = Annotation::new(7).unwrap();
+        let locked = space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap();
+        locked.break_with(&machine).annotate(annotation);
+        space.unmap(range(GIB1, PAGE), &machine).unwrap();
+        assert_eq!(space.entry(Ipa::new(GIB1)).unwrap().pte(), Pte::Empty);
+        assert_eq!(space.entry(Ipa::new(GIB1 + PAGE)).unwrap().pte(), Pte::Annotated(annotation));
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn only_permissions_may_change_in_place() {
+        let machine = machine();
+        let space = space(&machine);
+        let old = Pte::Leaf(leaf(&space, GIB1, Attributes::RAM));
+        let read_only = Attributes { permissions: Permissions::READ_ONLY, ..Attributes::RAM };
+        assert!(is_bbm_safe(old, Pte::Leaf(leaf(&space, GIB1, read_only))));
+        assert!(!is_bbm_safe(old, Pte::Leaf(leaf(&space, 2 * GIB1, Attributes::RAM))));
+        let device = Attributes { permissions: Permissions::ALL, ..Attributes::DEVICE };
+        assert!(!is_bbm_safe(old, Pte::Leaf(leaf(&space, GIB1, device))));
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn anything_may_follow_nothing_and_nothing_may_follow_anything() {
+        let machine = machine();
+        let space = space(&machine);
+        let page = Pte::Leaf(leaf(&space, GIB1, Attributes::RAM));
+        assert!(is_bbm_safe(Pte::Empty, page));
+        assert!(is_bbm_safe(page, Pte::Empty));
+        assert!(is_bbm_safe(page, Pte::Locked));
+        finish(space, &machine);
     }
 }

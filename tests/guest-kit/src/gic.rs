@@ -48,6 +48,8 @@ pub mod distributor {
     pub const ICFGR: usize = 0xc00;
     /// Software-generated interrupt (version 2).
     pub const SGIR: usize = 0xf00;
+    /// Clear-pending of SGIs, one byte each: a bit for each sender (version 2).
+    pub const CPENDSGIR: usize = 0xf10;
     /// Affinity of an SPI, eight bytes each (version 3).
     pub const IROUTER: usize = 0x6000;
 }
@@ -56,6 +58,8 @@ const GICC_CTLR: usize = GICC;
 const GICC_PMR: usize = GICC + 0x4;
 const GICC_IAR: usize = GICC + 0xc;
 const GICC_EOIR: usize = GICC + 0x10;
+
+const GICC_DIR: usize = GICC + 0x1000;
 
 const GICR_STRIDE: usize = 0x2_0000;
 const GICR_TYPER: usize = 0x8;
@@ -83,6 +87,24 @@ pub fn init() {
         Version::V3 => write32(GICD + distributor::CTLR, 1 << 1 | 1 << 4),
     }
     init_cpu();
+}
+
+/// What an end of interrupt does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndMode {
+    /// Drops the priority and deactivates: the reset state.
+    Both,
+    /// Drops the priority; [`deactivate`] does the rest.
+    PriorityDrop,
+}
+
+/// Chooses what [`end`] does on this CPU (EOImode).
+pub fn set_end_mode(mode: EndMode) {
+    let bit = u32::from(mode == EndMode::PriorityDrop);
+    match version() {
+        Version::V2 => write32(GICC_CTLR, 1 | bit << 9),
+        Version::V3 => sysreg::set_icc_ctlr(u64::from(bit) << 1),
+    }
 }
 
 /// Makes this CPU take interrupts of every priority.
@@ -226,6 +248,12 @@ pub fn send(intid: u32, target: Target) {
 pub struct Acknowledged(u32);
 
 impl Acknowledged {
+    /// What an acknowledgement of `intid` returned, unless it is an SGI from
+    /// another CPU: CPU 0 as the sender reads as no sender.
+    pub fn without_sender(intid: u32) -> Self {
+        Self(intid)
+    }
+
     /// The interrupt.
     pub fn intid(&self) -> u32 {
         self.0 & 0x3ff
@@ -242,10 +270,30 @@ pub fn acknowledge() -> Option<Acknowledged> {
     (acknowledged.intid() < 1020).then_some(acknowledged)
 }
 
-/// Ends an interrupt: drops its priority and deactivates it.
+/// Ends an interrupt: drops its priority and, in the usual mode, deactivates it.
 pub fn end(acknowledged: Acknowledged) {
     match version() {
         Version::V2 => write32(GICC_EOIR, acknowledged.0),
         Version::V3 => sysreg::set_icc_eoir1(u64::from(acknowledged.0)),
     }
+}
+
+/// Drops an interrupt's priority and leaves it active; for [`EndMode::PriorityDrop`].
+pub fn drop_priority(acknowledged: Acknowledged) -> StillActive {
+    let raw = acknowledged.0;
+    end(acknowledged);
+    StillActive(raw)
+}
+
+/// An interrupt that has lost its priority but not its active state.
+#[must_use = "an active interrupt is to be deactivated"]
+pub struct StillActive(u32);
+
+/// Deactivates it.
+pub fn deactivate(interrupt: StillActive) {
+    match version() {
+        Version::V2 => write32(GICC_DIR, interrupt.0),
+        Version::V3 => sysreg::set_icc_dir(u64::from(interrupt.0)),
+    }
+    sysreg::barrier();
 }

@@ -33,8 +33,20 @@ pub struct Machine {
     pub cpus: usize,
     /// Which interrupt controller it has.
     pub gic: gic::Version,
-    /// Where the device tree lies.
-    pub device_tree: usize,
+    /// How many bytes of RAM there are from [`RAM_BASE`] on.
+    pub ram_size: u64,
+    /// What the command line says about who runs this program.
+    pub host: Host,
+}
+
+/// Who runs a guest program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A hypervisor: the usual case.
+    Hypervisor,
+    /// Nobody: the command line is `bare`. Programs then leave out what a
+    /// machine without a hypervisor does differently.
+    Nobody,
 }
 
 /// Reads the tree and takes its GIC into use for [`gic`]'s functions.
@@ -43,17 +55,28 @@ pub(crate) fn discover(device_tree: usize) -> Machine {
     // the parser checks the header's magic number and stays inside its size.
     let tree = unsafe { Fdt::from_ptr_unaligned_fallible(device_tree as *const u8) };
     let tree = tree.expect("the loader passes a device tree");
-    let mut machine = Machine { cpus: 0, gic: gic::Version::V2, device_tree };
+    let mut machine = Machine { cpus: 0, gic: gic::Version::V2, ram_size: 0, host: Host::Hypervisor };
     for (_, node) in tree.all_nodes().expect("the tree has a root").flatten() {
         let property = |name| node.raw_property(name).ok().flatten();
         if property("device_type").is_some_and(|kind| kind.value == b"cpu\0") {
             machine.cpus += 1;
         }
+        if property("device_type").is_some_and(|kind| kind.value == b"memory\0") {
+            machine.ram_size += property("reg").map_or(0, |reg| second_u64(reg.value));
+        }
         let compatible = property("compatible").and_then(|list| list.as_value::<StringList<'_>>().ok());
         if compatible.is_some_and(|mut list| list.any(|name| name == "arm,gic-v3")) {
             machine.gic = gic::Version::V3;
         }
+        if property("bootargs").is_some_and(|text| text.value == b"bare\0") {
+            machine.host = Host::Nobody;
+        }
     }
     gic::set_version(machine.gic);
     machine
+}
+
+/// The size in a `reg` of two cells each, as the memory node of a 64-bit machine has.
+fn second_u64(reg: &[u8]) -> u64 {
+    reg.get(8..16).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }

@@ -72,6 +72,10 @@ writable! {
     set_icc_sre = "S3_0_C12_C12_5";
     /// Group 1 enable (GICv3).
     set_icc_igrpen1 = "S3_0_C12_C12_7";
+    /// Deactivates an interrupt (GICv3).
+    set_icc_dir = "S3_0_C12_C11_1";
+    /// CPU interface control (GICv3).
+    set_icc_ctlr = "S3_0_C12_C12_4";
     /// Sends group 1 SGIs (GICv3).
     set_icc_sgi1r = "S3_0_C12_C11_5";
 }

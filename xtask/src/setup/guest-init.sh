@@ -16,6 +16,9 @@ alias halt='halt -f'
 PROFILE
 export ENV=/root/.profile
 
+# The kernel's own time when it started this, for comparisons between machines.
+dmesg | sed -n 's/^\[ *\([0-9.]*\)\] Run \/init as init process.*/entresol: init started after \1 s/p'
+
 cd /root
 echo "entresol: guest userspace up: $(nproc) CPUs, $(uname -srm)"
 # cttyhack makes the console the controlling terminal: job control and Ctrl-C work. A shell that is left comes back.

@@ -6,6 +6,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,8 +30,7 @@ pub(crate) enum Toolchain {
 impl Toolchain {
     /// The way that works now.
     pub(crate) fn find() -> Result<Option<Self>> {
-        let sysroot = process::capture(Command::new(rustc()).args(["--print", "sysroot"]))?;
-        let rustlib = Path::new(sysroot.trim()).join("lib/rustlib");
+        let rustlib = rustlib()?;
         if rustlib.join(TARGET).join("lib").is_dir() {
             return Ok(Some(Self::Installed));
         }
@@ -38,14 +38,17 @@ impl Toolchain {
         Ok(source.exists().then_some(Self::FromSource))
     }
 
-    /// `cargo build` for the target, without the packages to build.
-    pub(crate) fn cargo_build(self) -> Command {
+    /// A cargo command (`build`, `clippy`) for the target, without the packages it is about.
+    pub(crate) fn cargo(self, task: &str) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(["build", "--target", TARGET]);
+        command.args([task, "--target", TARGET]);
         if self == Self::FromSource {
             command.env("RUSTC_BOOTSTRAP", "1");
             command.arg("-Zbuild-std=core,alloc,compiler_builtins");
             command.arg("-Zbuild-std-features=compiler-builtins-mem");
+            if !brings_its_linker() {
+                command.env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER", "ld.lld");
+            }
         }
         command
     }
@@ -69,8 +72,20 @@ pub(crate) fn ensure() -> Result<()> {
     }
     bail!(
         "there is no Rust target {TARGET} and no source of Rust's core library.\n\
-         With Debian's compiler: apt-get install rustc-web cargo-web rust-web-src, then run `make setup`."
+         With Debian's compiler: apt-get install rustc-web cargo-web rust-web-src lld, then run `make setup`."
     )
+}
+
+/// Where the compiler's libraries for all targets are.
+fn rustlib() -> Result<PathBuf> {
+    let sysroot = process::capture(Command::new(rustc()).args(["--print", "sysroot"]))?;
+    Ok(Path::new(sysroot.trim()).join("lib/rustlib"))
+}
+
+/// Rust's own compiler comes with a linker for bare-metal targets; Debian's uses the system's.
+fn brings_its_linker() -> bool {
+    let Ok(hosts) = rustlib().and_then(|rustlib| Ok(fs::read_dir(rustlib)?)) else { return false };
+    hosts.flatten().any(|host| host.path().join("bin/rust-lld").exists())
 }
 
 /// The compiler that cargo will use: cargo passes on a choice made by the person, not its own default.

@@ -4,7 +4,7 @@
 //! QEMU's `virt` has for the same devices: same names, addresses, interrupts and flags,
 //! so that a guest finds nothing it would not find there. What is in each node is
 //! required by that node's binding (Linux `Documentation/devicetree/bindings`) unless a
-//! comment says otherwise. [`writer`] knows the format, this file what to say in it.
+//! comment says otherwise. `writer` knows the format, this file what to say in it.
 
 mod writer;
 
@@ -39,8 +39,8 @@ pub struct GuestMachine<'a> {
     pub initrd: Option<Range<u64>>,
     /// The timer's frequency, only where firmware has left CNTFRQ_EL0 wrong.
     pub timer_hz: Option<u32>,
-    /// Random bytes, never given to two guests or twice to one. Without them a guest
-    /// without a random number instruction stays slow and predictable.
+    /// Random bytes that no other guest gets. Without them a guest that has no random
+    /// number instruction either stays slow and predictable.
     pub rng_seed: &'a [u8; RNG_SEED_LEN],
     /// Eight more, for where the kernel puts itself.
     pub kaslr_seed: u64,
@@ -159,6 +159,8 @@ fn gic_v3(root: &mut Node<'_>, cpus: usize) {
 fn interrupt_controller(node: &mut Node<'_>) {
     node.flag("interrupt-controller");
     node.cells("#interrupt-cells", &[3]);
+    // An interrupt's parent is found without an address; dtc warns if this is missing.
+    node.cells("#address-cells", &[0]);
     node.cells("phandle", &[Phandle::InterruptController as u32]);
 }
 

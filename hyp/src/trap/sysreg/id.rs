@@ -60,6 +60,7 @@ pub enum GicVersion {
 }
 
 /// The ID registers that guests of this machine see.
+#[derive(Clone)]
 pub struct IdView([u64; SPACE]);
 
 impl IdView {

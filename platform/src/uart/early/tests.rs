@@ -74,9 +74,10 @@ fn a_disabled_console_is_passed_over() {
 fn a_framebuffer_is_passed_over_and_reported() {
     let blob = board(|chosen| chosen.text("stdout-path", "/display@0"));
     let tree = Tree::new(&blob).expect("valid header");
-    let chosen = Chosen::read(&tree).expect("valid tree");
+    let mut walk = Walk::new(&tree);
+    let chosen = Chosen::find(&mut walk).expect("valid tree");
     let mut reports = Vec::new();
-    let console = select(&tree, &chosen, |report| reports.push(report)).expect("valid tree");
+    let console = select(&mut walk, &chosen, |report| reports.push(report)).expect("valid tree");
     assert_eq!(console.map(|console| console.info.base), Some(0x1000));
     assert!(matches!(reports[..], [PassedOver::Unsupported(_)]));
 }
@@ -84,4 +85,11 @@ fn a_framebuffer_is_passed_over_and_reported() {
 #[test]
 fn without_a_name_the_first_usable_uart_serves() {
     assert_eq!(base(&board(|chosen| chosen)), Some(0x1000));
+}
+
+#[test]
+fn a_transmitter_that_never_has_room_does_not_stop_the_boot() {
+    let mut block = crate::mmio::fake::FakeRegisters::new(0x100);
+    let info = UartInfo { kind: Kind::Lpuart, base: 0, interrupt: None, clock: None };
+    put_blocking(&Uart::new(&info, block.registers()), b'x');
 }
