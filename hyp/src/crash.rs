@@ -2,11 +2,11 @@
 //!
 //! Two ways lead here, a Rust panic and an exception taken *from* EL2. Both
 //! print what somebody needs to find the line: the reason, where, which CPU,
-//! the registers and a few return addresses, to be resolved against
+//! the registers and the code addresses on the stack, to be resolved against
 //! `entresol.elf`. Then the machine stops; under QEMU the process ends with a
 //! status that is not 0 (`cargo xtask run` looks for `entresol: CRASH`).
 
-use crate::console::crash_writer;
+use crate::terminal::crash_writer;
 use crate::{arch, machine};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -56,11 +56,7 @@ pub(crate) extern "C" fn el2_failed(slot: u64, frame: &FailedFrame) -> ! {
             }
             writeln!(out)?;
         }
-        write!(out, "  called from")?;
-        for address in arch::return_addresses(frame.x[29]) {
-            write!(out, " {address:#x}")?;
-        }
-        writeln!(out)
+        write_callers(out, frame.sp)
     })
 }
 
@@ -68,17 +64,22 @@ pub(crate) extern "C" fn el2_failed(slot: u64, frame: &FailedFrame) -> ! {
 pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
     report(|out| {
         writeln!(out, "{info}")?;
-        write!(out, "  called from")?;
-        for address in arch::return_addresses(arch::frame_pointer()) {
-            write!(out, " {address:#x}")?;
-        }
-        writeln!(out)
+        write_callers(out, arch::stack_pointer())
     })
+}
+
+/// The code addresses on the stack: the callers are among them.
+fn write_callers(out: &mut dyn Write, sp: u64) -> core::fmt::Result {
+    write!(out, "  code addresses on the stack:")?;
+    for address in arch::code_addresses(sp) {
+        write!(out, " {address:#x}")?;
+    }
+    writeln!(out)
 }
 
 fn report(body: impl FnOnce(&mut dyn Write) -> core::fmt::Result) -> ! {
     if !REPORTING.swap(true, Ordering::AcqRel) {
-        let mut out = crash_writer();
+        let Some(mut out) = crash_writer() else { machine::crash() };
         // Writing to the console can't fail; a formatter that does has nowhere to complain.
         let _ = write!(out, "\nentresol: CRASH on CPU {}: ", arch::cpu_index()).and_then(|()| body(&mut out));
     }

@@ -5,7 +5,7 @@
 
 use crate::bundle::admit::{self, VmPlan};
 use crate::bundle::{Bundle, VmConfig};
-use crate::console::say;
+use crate::terminal::{self, say};
 use crate::guest::dtb::{self, GuestMachine};
 use crate::guest::image::Segment;
 use crate::guest::layout;
@@ -16,16 +16,14 @@ use crate::mem::tables::{Frames, Machine};
 use crate::percpu::PER_CPU;
 use crate::seed::Seeds;
 use crate::trap::sysreg::IdView;
-use crate::trap::sysreg::id::GicVersion;
 use crate::vcpu::Vcpu;
 use crate::vgic::{Version, Vgic};
 use crate::vm::{Parts, VMS, Vm};
-use crate::vpl011::Vpl011;
 use crate::vtimer::VTIMER;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use platform::Region;
+use platform::board::Region;
 use stage2::{Attributes, Features, Geometry, Ipa, IpaRange, PaSize, PhysAddr, Space};
 
 /// What VMs are made on.
@@ -103,13 +101,15 @@ fn create(
     let memory = GuestMemory::new(layout::RAM_BASE, pieces);
     let space = map(&memory, host)?;
     let vgic = Vgic::new(host.gic, plan.cpus.len());
-    vgic.link(0, VTIMER);
+    for index in 0..plan.cpus.len() {
+        vgic.link_ppi(index, VTIMER, VTIMER);
+    }
     let vm: &'static Vm = Box::leak(Box::new(Vm::new(Parts {
         id,
         config: config.clone(),
         ids: host.ids.clone(),
         vgic,
-        console: Vpl011::new(),
+        console: terminal::uart(id).ok_or_else(|| String::from("there is no console for it"))?,
         memory,
         // VMID 0 is left unused, so that a VTTBR of 0 can't be mistaken for a VM's.
         vttbr: space.root().bits() | (id as u64 + 1) << 48,
@@ -121,13 +121,14 @@ fn create(
     let vcpus: Vec<Vcpu> =
         plan.cpus.iter().enumerate().map(|(index, &home)| Vcpu::new(vm, index, usize::from(home))).collect();
     vm.set_vcpus(Vec::leak(vcpus));
+    terminal::add_vm(id, vm.name());
     Ok(vm)
 }
 
 /// The VM's stage 2: its memory, and GICV where a GICv2 guest looks for GICC.
 /// Everything else traps.
 fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Space<Frames>, String> {
-    let geometry = Geometry::new(stage2::Granule::Size4K, ipa_bits(host.pa_size), host.pa_size)
+    let geometry = Geometry::new(stage2::Granule::Kib4, ipa_bits(host.pa_size), host.pa_size)
         .map_err(|error| error.to_string())?;
     let space = Space::new(geometry, host.features, Frames).map_err(|error| error.to_string())?;
     let map = |ipa: u64, region: Region, attributes| {
@@ -160,8 +161,8 @@ fn images(
         cpus: plan.cpus.len(),
         memory: plan.memory,
         gic: match host.gic {
-            Version::V2 => GicVersion::V2,
-            Version::V3 => GicVersion::V3,
+            Version::V2 => layout::GicVersion::V2,
+            Version::V3 => layout::GicVersion::V3,
         },
         cmdline: &config.cmdline,
         initrd: plan.load.initrd.as_ref().map(|initrd| initrd.ipa..initrd.ipa + initrd.data.len() as u64),

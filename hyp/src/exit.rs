@@ -431,6 +431,72 @@ mod tests {
         assert_eq!(decode(0x00ff_ffff_5a00_0000), Syndrome::Hvc(0));
     }
 
+    #[test]
+    fn every_class_has_its_name_and_no_other_has_one() {
+        // DDI 0487, "ESR_EL2", field EC.
+        let named = [
+            (0x00, "Unknown"),
+            (0x01, "WaitFor"),
+            (0x03, "Coprocessor"),
+            (0x04, "Coprocessor"),
+            (0x05, "Coprocessor"),
+            (0x06, "Coprocessor"),
+            (0x07, "FpSimd"),
+            (0x08, "Coprocessor"),
+            (0x09, "PointerAuthentication"),
+            (0x0a, "OtherInstruction"),
+            (0x0c, "Coprocessor"),
+            (0x0d, "BranchTarget"),
+            (0x0e, "IllegalState"),
+            (0x11, "Call32"),
+            (0x12, "Call32"),
+            (0x13, "Call32"),
+            (0x14, "SysRegPair"),
+            (0x15, "Svc"),
+            (0x16, "Hvc"),
+            (0x17, "Smc"),
+            (0x18, "SysReg"),
+            (0x19, "Sve"),
+            (0x1a, "ExceptionReturn"),
+            (0x1b, "TransactionStart"),
+            (0x1c, "PointerAuthenticationFailure"),
+            (0x1d, "Sme"),
+            (0x1e, "GranuleProtection"),
+            (0x20, "InstructionAbort"),
+            (0x22, "PcAlignment"),
+            (0x24, "DataAbort"),
+            (0x26, "SpAlignment"),
+            (0x27, "MemoryOperation"),
+            (0x28, "FloatingPoint"),
+            (0x2c, "FloatingPoint"),
+            (0x2d, "GuardedControlStack"),
+            (0x2f, "SError"),
+            (0x30, "Debug"),
+            (0x32, "Debug"),
+            (0x34, "Debug"),
+            (0x38, "Debug"),
+            (0x3a, "Debug"),
+            (0x3c, "Debug"),
+            (0x3d, "Profiling"),
+        ];
+        for class in 0..64 {
+            let shown = format!("{:?}", decode(class << 26));
+            let name = shown.split('(').next();
+            let expected = named.iter().find(|row| row.0 == class).map_or("Other", |row| row.1);
+            assert_eq!(name, Some(expected), "class {class:#x}");
+        }
+    }
+
+    #[test]
+    fn svc_carries_its_immediate() {
+        assert_eq!(decode(0x5600_8001), Syndrome::Svc(0x8001));
+    }
+
+    #[test]
+    fn second_syndrome_is_above_the_first() {
+        assert_eq!(Esr::new(0x0012_3456_ffff_ffff).iss2(), 0x12_3456);
+    }
+
     proptest::proptest! {
         #[test]
         fn every_syndrome_decodes_to_its_class_or_keeps_its_bits(bits: u64) {

@@ -5,10 +5,11 @@
 //! would hold up every other vCPU that lives there.
 
 use crate::bundle::manifest::Then;
-use crate::console::say;
+use crate::terminal::say;
 use crate::guest::image::Segment;
 use crate::mem::guest::OutsideMemory;
 use crate::vm::{State, Vm};
+use crate::vpsci::Start;
 use crate::{arch, machine};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -124,7 +125,9 @@ impl Keeper {
         arch::invalidate_instructions();
         let Some(first) = vm.vcpus().first() else { return };
         vm.begin_run(arch::counter());
-        first.power.start(vm.images.entry, vm.images.device_tree);
+        let start = Start { entry: vm.images.entry, context: vm.images.device_tree };
+        // All its vCPUs are off, so nobody can have been faster.
+        let _ = first.power.try_turn_on(start);
         if vm.step(State::Loading, State::Running).is_ok() {
             say!("VM {}: started", vm.name());
         }
@@ -134,7 +137,7 @@ impl Keeper {
     /// before its start, and starts it again if the manifest says so.
     fn finish(&mut self, vm: &Vm) {
         let ending = vm.take_ending().unwrap_or(Ending::Stop);
-        vm.vcpus().iter().for_each(|vcpu| vcpu.power.reset());
+        vm.vcpus().iter().for_each(|vcpu| vcpu.power.turn_off());
         vm.vgic.reset();
         vm.console.reset();
         let policy = &vm.config.policy;

@@ -1,6 +1,6 @@
 //! The whole machine: how it ends.
 
-use crate::console::{self, say};
+use crate::terminal::{self, say};
 use crate::arch;
 use platform::reset::Reset;
 use spin::Once;
@@ -15,23 +15,23 @@ pub fn set_reset(reset: Reset) {
 
 /// Switches the machine off; if it can't be, stops this CPU.
 pub fn power_off() -> ! {
-    console::flush();
+    terminal::flush();
     if let Some(reset) = RESET.get() {
         reset.power_off();
     }
     say!("this machine can't be switched off from here: halted");
-    console::flush();
+    terminal::flush();
     halt()
 }
 
 /// Resets the machine; if it can't be, stops this CPU.
 pub fn reset() -> ! {
-    console::flush();
+    terminal::flush();
     if let Some(reset) = RESET.get() {
         reset.reset();
     }
     say!("this machine can't be reset from here: halted");
-    console::flush();
+    terminal::flush();
     halt()
 }
 

@@ -6,7 +6,8 @@
 
 use crate::vcpu::Vcpu;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use platform::gic::v3::Redistributor;
 use spin::Once;
 
 /// Physical CPUs that Entresol uses; a board with more leaves the rest off.
@@ -20,8 +21,12 @@ pub struct PerCpu {
     index: AtomicUsize,
     /// The vCPUs that live here, set once when all guests are created.
     pub vcpus: Once<Vec<&'static Vcpu>>,
-    /// Exits and interrupts that this CPU has handled, for the prompt.
+    /// Physical interrupts that this CPU has handled beside the guests' timers.
     pub interrupts: AtomicU64,
+    /// GICv3: this CPU's redistributor.
+    pub redistributor: Once<Redistributor>,
+    /// GICv2: this CPU's bit in lists of targets.
+    pub gic_target: AtomicU8,
 }
 
 impl PerCpu {
@@ -31,6 +36,8 @@ impl PerCpu {
             index: AtomicUsize::new(0),
             vcpus: Once::new(),
             interrupts: AtomicU64::new(0),
+            redistributor: Once::new(),
+            gic_target: AtomicU8::new(0),
         }
     }
 

@@ -10,7 +10,8 @@ use crate::task::{Activity, Task};
 use crate::trap::{self, Leave};
 use crate::vcpu::Attention;
 use crate::vm::State;
-use crate::{console, irq};
+use crate::vpsci::Power;
+use crate::{irq, terminal};
 use alloc::vec::Vec;
 
 /// Time slices per second, when several vCPUs want one CPU.
@@ -59,7 +60,7 @@ impl Loop {
     /// What is due besides running guests. `true` if there is more of it.
     fn look_after(&mut self) -> bool {
         let now = arch::counter();
-        let mut more = false;
+        let mut more = terminal::poll(now);
         for index in 0..self.tasks.len() {
             let Some(task) = self.tasks.get_mut(index) else { break };
             task.check_timers(now);
@@ -74,7 +75,8 @@ impl Loop {
                 self.follow_lifecycle(index);
             }
         }
-        more
+        // One of these steps may have asked a vCPU that was already looked at.
+        more || self.tasks.iter().any(|task| task.vcpu.attention().has_any(Attention::LOOP))
     }
 
     /// Brings one vCPU in line with its VM's state and its power state.
@@ -84,11 +86,13 @@ impl Loop {
         let parked = vm.is_parked(vcpu.index);
         match vm.state() {
             State::Running if parked => {
-                if vcpu.power.is_starting() {
-                    if vm.unpark(vcpu.index)
-                        && let Some((pc, argument)) = vcpu.power.take_start()
-                    {
-                        task.reset(pc, argument);
+                if vcpu.power.get() == Power::OnPending {
+                    if vm.unpark(vcpu.index) {
+                        match vcpu.power.take_start() {
+                            Some(start) => task.reset(start.entry, start.context),
+                            // Not ready to start yet: who turns it on calls again.
+                            None => vm.park(vcpu.index),
+                        }
                     }
                 } else if task.activity != Activity::Parked && task.run == vm.run() {
                     // Paused and resumed; if that was undone at once, we get called again.
@@ -173,11 +177,12 @@ impl Loop {
     /// Arms EL2's timer for the next moment at which this loop has to look,
     /// if there is one while `running` runs.
     fn arm_timer(&mut self, running: usize) {
-        let mut deadline = self.tasks.get(running).and_then(|task| task.ptimer.deadline());
+        let own = self.tasks.get(running).and_then(|task| task.ptimer.deadline());
+        let mut deadline = earlier(own, terminal::deadline());
         if self.tasks.len() > 1 {
             for (index, task) in self.tasks.iter().enumerate().filter(|&(index, _)| index != running) {
                 let at = if self.wants_cpu(index) { Some(self.slice_end) } else { task.wake_deadline() };
-                deadline = [deadline, at].into_iter().flatten().min();
+                deadline = earlier(deadline, at);
             }
         }
         self.set_timer(deadline);
@@ -196,7 +201,7 @@ impl Loop {
     /// where it is, so its virtual timer can be what wakes us.
     fn idle(&mut self) {
         let resident = self.resident;
-        let deadline = self
+        let tasks = self
             .tasks
             .iter()
             .enumerate()
@@ -205,8 +210,7 @@ impl Loop {
                 false => task.wake_deadline(),
             })
             .min();
-        self.set_timer(deadline);
-        console::poll();
+        self.set_timer(earlier(tasks, terminal::deadline()));
         arch::wait_for_interrupt();
         let vcpu = resident.and_then(|index| self.tasks.get(index)).map(|task| task.vcpu);
         irq::handle_pending(vcpu);
@@ -224,4 +228,9 @@ impl Loop {
             task.print();
         }
     }
+}
+
+/// The earlier of two moments, if there is one.
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().min()
 }

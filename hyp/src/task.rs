@@ -8,18 +8,18 @@
 
 use crate::arch::{self, El1State, GuestRegs, PointerAuthentication, Simd, VirtualTimer};
 use crate::lifecycle::Keeper;
+use crate::terminal::say;
 use crate::irq::{self, VirtualInterface};
 use crate::vtimer::PhysicalTimer;
 use crate::vcpu::{Attention, Vcpu};
+use crate::trap::sysreg::DebugRegisters;
 use crate::vgic::Level;
 use crate::vtimer::{PTIMER, VTIMER};
+use platform::gic::Active;
 
 /// PSTATE of a vCPU that starts: EL1h, all interrupts masked (DEN0022,
 /// "Initial core configuration").
 const START_PSTATE: u64 = 0x3c5;
-
-/// SCTLR_EL1 of a vCPU that starts: MMU and caches off, RES1 bits set.
-const START_SCTLR: u64 = 0x30d0_0980;
 
 /// What a vCPU is doing, as its home sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +41,15 @@ pub struct Task {
     pub regs: GuestRegs,
     /// The guest's physical timer, which EL2 emulates.
     pub ptimer: PhysicalTimer,
+    /// Its debug registers.
+    pub debug: DebugRegisters,
     /// What it is doing.
     pub activity: Activity,
     /// In which run of its VM it was switched on.
     pub run: u32,
     /// For the VM's first vCPU: the work of starting and ending the VM.
     pub keeper: Option<Keeper>,
+    ptimer_line: Level,
     el1: El1State,
     simd: Simd,
     interface: VirtualInterface,
@@ -60,6 +63,7 @@ impl Task {
             vcpu,
             regs: GuestRegs::default(),
             ptimer: PhysicalTimer::default(),
+            debug: DebugRegisters::new(),
             activity: Activity::Parked,
             run: 0,
             keeper: (vcpu.index == 0).then(Keeper::default),
@@ -75,12 +79,13 @@ impl Task {
     pub fn reset(&mut self, pc: u64, argument: u64) {
         self.regs = GuestRegs { pc, pstate: START_PSTATE, ..GuestRegs::default() };
         self.regs.x[0] = argument;
-        self.el1 = El1State { sctlr: START_SCTLR, ..El1State::default() };
+        self.el1 = El1State::at_reset();
         self.simd = Simd::new();
         self.interface = VirtualInterface::default();
         self.vtimer = VirtualTimer::default();
         self.ptimer = PhysicalTimer::default();
         self.ptimer_line = Level::Low;
+        self.debug = DebugRegisters::new();
         self.activity = Activity::Ready;
         self.run = self.vcpu.vm.run();
     }
@@ -93,10 +98,12 @@ impl Task {
         self.el1.load(authentication);
         self.simd.load();
         self.interface.load();
-        irq::with_list_registers(|lrs| vm.vgic.restore(vcpu.index, lrs));
+        vm.kick(irq::with_list_registers(|lrs| vm.vgic.restore(vcpu.index, lrs)));
         // A timer interrupt that the guest has not finished with is linked to
         // the physical one, which must be active then and only then.
-        irq::set_timer_active(vm.vgic.is_loaded(vcpu.index, VTIMER));
+        let owned = vm.vgic.owns_physical(vcpu.index, VTIMER);
+        irq::set_timer_active(if owned { Active::Yes } else { Active::No });
+        arch::load_debug(&self.debug.hardware());
         self.vtimer.load(vm.counter_offset());
     }
 
@@ -104,9 +111,9 @@ impl Task {
     pub fn unload(&mut self, authentication: PointerAuthentication) {
         let (vm, vcpu) = (self.vcpu.vm, self.vcpu);
         self.vtimer = VirtualTimer::save();
-        irq::with_list_registers(|lrs| vm.vgic.save(vcpu.index, lrs));
+        vm.kick(irq::with_list_registers(|lrs| vm.vgic.save(vcpu.index, lrs)));
         self.interface.save();
-        irq::set_timer_active(false);
+        irq::set_timer_active(Active::No);
         self.el1.save(authentication);
         self.simd.save();
     }
@@ -114,9 +121,31 @@ impl Task {
     /// Lets go of the processor without keeping anything: the run has ended.
     pub fn discard(&mut self) {
         VirtualTimer::save();
-        irq::with_list_registers(|lrs| self.vcpu.vm.vgic.save(self.vcpu.index, lrs));
-        irq::set_timer_active(false);
+        let (vm, index) = (self.vcpu.vm, self.vcpu.index);
+        vm.kick(irq::with_list_registers(|lrs| {
+            vm.vgic.power_off(index, lrs).union(vm.vgic.save(index, lrs))
+        }));
+        irq::set_timer_active(Active::No);
         self.activity = Activity::Parked;
+    }
+
+    /// Goes on behind the instruction that trapped.
+    pub fn skip_instruction(&mut self) {
+        self.regs.pc = self.regs.pc.wrapping_add(4);
+    }
+
+    /// Prints the registers, for somebody at the prompt.
+    pub fn print(&self) {
+        let (vm, index) = (self.vcpu.vm, self.vcpu.index);
+        say!("VM {}: vCPU {index} on CPU {}: {:?}", vm.name(), self.vcpu.home, self.activity);
+        say!("  pc  {:#018x}  pstate {:#x}", self.regs.pc, self.regs.pstate);
+        for (row, registers) in self.regs.x.chunks(4).enumerate() {
+            let [a, b, c, d] = core::array::from_fn(|column| registers.get(column).copied().unwrap_or(0));
+            say!("  x{:<2} {a:#018x} {b:#018x} {c:#018x} {d:#018x}", row * 4);
+        }
+        let el1 = &self.el1;
+        say!("  sp_el1 {:#x} elr_el1 {:#x} spsr_el1 {:#x}", el1.sp_el1, el1.elr, el1.spsr);
+        say!("  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}", el1.esr, el1.far, el1.vbar, el1.sctlr);
     }
 
     /// Whether the vCPU wants the processor now.

@@ -8,23 +8,28 @@
 use crate::console::port::{Port, Switch};
 use crate::console::prompt::Command;
 use crate::console::source::{VmIndex, VmSet};
-use crate::console::{Buffers, Console, CrashWriter, Next, Pumped};
+use crate::console::{Console, CrashWriter, Next, Pumped, QUEUES};
 use crate::{arch, commands, irq, vm};
+use crate::trap::Leave;
+use crate::vpl011::Vpl011;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use platform::board::Board;
 use platform::mmio::Registers;
 use platform::uart::{Interrupt, Uart, UartInfo};
+use spin::Once;
 
-static BUFFERS: Buffers = Buffers::new();
-static CONSOLE: Console<'static, Uart> = Console::new(&BUFFERS);
+static CONSOLE: Console<'static, Uart> = Console::new(&QUEUES);
+
+/// The UART itself, once it is known.
+static UART: Once<Uart> = Once::new();
 
 /// When to pump again, in counter ticks; `u64::MAX` if nobody waits for that.
 static PUMP_AT: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Says a line to whoever is at the console.
 macro_rules! say {
-    ($($argument:tt)*) => { $crate::terminal::say(format_args!($($argument)*)) };
+    ($($argument:tt)*) => { $crate::terminal::say_line(format_args!($($argument)*)) };
 }
 pub(crate) use say;
 
@@ -47,17 +52,18 @@ impl Port for Uart {
 
 /// Opens the console on a UART that firmware has set up.
 pub fn open(info: &UartInfo, registers: Registers) {
-    CONSOLE.install(Uart::new(info, registers), arch::counter_frequency());
+    let uart = *UART.call_once(|| Uart::new(info, registers));
+    CONSOLE.install(uart, arch::counter_frequency());
 }
 
 /// A line, see [`say!`].
-pub fn say(line: fmt::Arguments<'_>) {
-    CONSOLE.say(format_args!("entresol: {line}"));
+pub fn say_line(line: fmt::Arguments<'_>) {
+    CONSOLE.say(line);
 }
 
 /// Boot has come to this stage.
 pub fn stage(number: u32) {
-    CONSOLE.say(format_args!("entresol: boot {number}"));
+    CONSOLE.say(format_args!("boot {number}"));
 }
 
 /// From here on the UART interrupts, and the CPUs' loops look after the rest.
@@ -65,7 +71,9 @@ pub fn stage(number: u32) {
 pub fn start(board: &Board<'_>) {
     if let Some((intid, _)) = board.console.and_then(|info| info.interrupt) {
         irq::enable_console(intid);
-        CONSOLE.listen();
+        if let Some(uart) = UART.get() {
+            uart.set_rx_interrupt(Interrupt::Enabled);
+        }
     }
     if board.bootargs.is_some_and(|arguments| arguments.split_whitespace().any(|word| word == "entresol.log=defmt")) {
         CONSOLE.send_frames();
@@ -80,14 +88,16 @@ pub fn add_vm(id: usize, name: &str) {
     }
 }
 
-/// One finished log frame.
-pub fn push_frame(frame: &[u8]) {
-    CONSOLE.push_frame(frame);
+/// The emulated UART of VM `id`.
+pub fn uart(id: usize) -> Option<&'static Vpl011> {
+    VmIndex::new(id).map(|index| QUEUES.uart(index))
 }
 
-/// VM `id`'s UART has output. `true` if this CPU's loop should look at the clock.
-pub fn guest_wrote(id: usize) -> bool {
-    VmIndex::new(id).is_some_and(|index| after(CONSOLE.guest_wrote(index, arch::counter())))
+/// VM `id`'s UART has output. Whether this CPU's loop has to look after the rest.
+pub fn guest_wrote(id: usize) -> Leave {
+    let Some(index) = VmIndex::new(id) else { return Leave::Stay };
+    let more = after(CONSOLE.guest_wrote(index, arch::counter()));
+    if more || deadline().is_some() { Leave::LookAround } else { Leave::Stay }
 }
 
 /// The UART interrupted: keys, or room to send.
@@ -104,10 +114,7 @@ pub fn interrupt() {
 
 /// Pumps if it is time to. `true` if there is more to do right away.
 pub fn poll(now: u64) -> bool {
-    if !CONSOLE.needs_pump() || (now < PUMP_AT.load(Ordering::Relaxed) && PUMP_AT.load(Ordering::Relaxed) != u64::MAX) {
-        return false;
-    }
-    after(CONSOLE.pump(now))
+    CONSOLE.needs_pump() && deadline().is_none_or(|at| now >= at) && after(CONSOLE.pump(now))
 }
 
 /// When some CPU should call [`poll`], if at some time.
@@ -128,13 +135,12 @@ pub fn crash_writer() -> Option<CrashWriter<Uart>> {
 /// Applies what a pump changed. `true` if it wants the CPU's loop to come back.
 fn after(pumped: Pumped) -> bool {
     apply_lines(pumped.changed);
-    let (at, again) = match pumped.next {
-        Next::At(time) => (time, true),
-        Next::Now => (u64::MAX, true),
-        Next::Idle | Next::Room => (u64::MAX, false),
+    let at = match pumped.next {
+        Next::At(time) => time,
+        Next::Now | Next::Idle | Next::Room => u64::MAX,
     };
     PUMP_AT.store(at, Ordering::Relaxed);
-    again
+    pumped.next == Next::Now
 }
 
 /// Brings the guests' interrupt controllers in line with their UARTs.

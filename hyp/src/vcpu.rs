@@ -14,7 +14,7 @@
 //! exits again at once: nothing is missed, and no lock is needed.
 
 use crate::vm::Vm;
-use crate::vpsci::Power;
+use crate::vpsci::PowerState;
 use crate::{arch, irq};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -29,6 +29,14 @@ impl Attention {
     pub const LIFECYCLE: Self = Self(1 << 1);
     /// Somebody at the prompt wants to see its registers.
     pub const REPORT: Self = Self(1 << 2);
+
+    /// What the home's loop looks at, whether or not the vCPU runs.
+    pub const LOOP: Self = Self(Self::LIFECYCLE.0 | Self::REPORT.0);
+
+    /// Whether any bit of `other` is set.
+    pub const fn has_any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 
     /// Whether every bit of `other` is set.
     pub const fn has(self, other: Self) -> bool {
@@ -67,7 +75,7 @@ impl ExitKind {
 }
 
 /// One vCPU, as everybody sees it.
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Vcpu {
     /// The VM it belongs to.
     pub vm: &'static Vm,
@@ -76,7 +84,7 @@ pub struct Vcpu {
     /// The physical CPU that it lives on.
     pub home: usize,
     /// PSCI power state, and where to start when it is switched on.
-    pub power: Power,
+    pub power: PowerState,
     attention: AtomicU32,
     exits: [AtomicU64; ExitKind::NAMES.len()],
 }
@@ -88,7 +96,7 @@ impl Vcpu {
             vm,
             index,
             home,
-            power: Power::new(),
+            power: PowerState::off(),
             attention: AtomicU32::new(0),
             exits: [const { AtomicU64::new(0) }; ExitKind::NAMES.len()],
         }

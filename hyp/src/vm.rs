@@ -18,10 +18,12 @@
 use crate::bundle::VmConfig;
 use crate::lifecycle::{Ending, Images};
 use crate::mem::guest::GuestMemory;
+use crate::guest::layout;
+use crate::trap::sysreg::IdView;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
-use crate::vgic::Vgic;
-use crate::vpl011::Pl011;
+use crate::vgic::{Level, Vgic};
+use crate::vpl011::{self, Vpl011};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 
@@ -70,10 +72,12 @@ pub struct Vm {
     pub id: usize,
     /// What the manifest says.
     pub config: VmConfig,
+    /// The ID registers that it sees.
+    pub ids: IdView,
     /// Its interrupt controller.
     pub vgic: Vgic,
     /// Its console.
-    pub console: Pl011,
+    pub console: &'static Vpl011,
     /// Its memory, and where that is.
     pub memory: GuestMemory,
     /// VTTBR_EL2: root of its stage 2, and VMID.
@@ -88,6 +92,7 @@ pub struct Vm {
     parked: AtomicU8,
     run: AtomicU32,
     counter_offset: AtomicU64,
+    paused_at: AtomicU64,
 }
 
 /// Everything a VM is made of, gathered by [`crate::create`].
@@ -96,10 +101,12 @@ pub struct Parts {
     pub id: usize,
     /// See [`Vm::config`].
     pub config: VmConfig,
+    /// See [`Vm::ids`].
+    pub ids: IdView,
     /// See [`Vm::vgic`].
     pub vgic: Vgic,
     /// See [`Vm::console`].
-    pub console: Pl011,
+    pub console: &'static Vpl011,
     /// See [`Vm::memory`].
     pub memory: GuestMemory,
     /// See [`Vm::vttbr`].
@@ -113,10 +120,11 @@ pub struct Parts {
 impl Vm {
     /// A VM that is off and has no vCPU yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { id, config, vgic, console, memory, vttbr, vtcr, images } = parts;
+        let Parts { id, config, ids, vgic, console, memory, vttbr, vtcr, images } = parts;
         Self {
             id,
             config,
+            ids,
             vgic,
             console,
             memory,
@@ -129,6 +137,7 @@ impl Vm {
             parked: AtomicU8::new(0),
             run: AtomicU32::new(0),
             counter_offset: AtomicU64::new(0),
+            paused_at: AtomicU64::new(0),
         }
     }
 
@@ -238,6 +247,15 @@ impl Vm {
         }
     }
 
+    /// Applies the console's interrupt line as it is now. Who must look.
+    pub fn show_console_line(&self) -> VcpuSet {
+        let level = match self.console.line() {
+            vpl011::Level::Low => Level::Low,
+            vpl011::Level::High => Level::High,
+        };
+        self.vgic.set_spi_line(layout::UART_INTID, level)
+    }
+
     /// What the physical counter is ahead of guest time, in ticks.
     pub fn counter_offset(&self) -> u64 {
         self.counter_offset.load(Ordering::Relaxed)
@@ -246,6 +264,17 @@ impl Vm {
     /// Sets guest time, while no vCPU is in a processor.
     pub fn set_counter_offset(&self, offset: u64) {
         self.counter_offset.store(offset, Ordering::Relaxed);
+    }
+
+    /// The VM is about to be paused, the counter being at `now`.
+    pub fn note_pause(&self, now: u64) {
+        self.paused_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Guest time stood still since [`Self::note_pause`]; no vCPU is in a processor.
+    pub fn skip_pause(&self, now: u64) {
+        let pause = now.wrapping_sub(self.paused_at.load(Ordering::Relaxed));
+        self.set_counter_offset(self.counter_offset().wrapping_add(pause));
     }
 
     fn all(&self) -> u8 {

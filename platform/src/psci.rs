@@ -2,12 +2,13 @@
 //!
 //! Only with a [`Conduit`] from the device tree. Where there is none, an `smc`
 //! may hang the CPU for good: QEMU's raspi4b has an EL3 with nothing in it.
-#![expect(unsafe_code, reason = "the SMC and HVC instructions")]
+#![cfg_attr(target_os = "none", expect(unsafe_code, reason = "the SMC and HVC instructions"))]
 
 use crate::board::Conduit;
 use core::fmt;
 
 const VERSION: u32 = 0x8400_0000;
+const CPU_OFF: u32 = 0x8400_0002;
 const CPU_ON: u32 = 0xc400_0003;
 const SYSTEM_OFF: u32 = 0x8400_0008;
 const SYSTEM_RESET: u32 = 0x8400_0009;
@@ -77,6 +78,11 @@ pub fn cpu_on(conduit: Conduit, mpidr: u64, entry: u64, context: u64) -> Result<
     }
 }
 
+/// Switches off the CPU that this runs on; returns only if the firmware refuses.
+pub fn cpu_off(conduit: Conduit) -> Error {
+    Error::from_code(call(conduit, CPU_OFF, [0; 3]) as i32)
+}
+
 /// Switches the machine off; returns only if the firmware can't.
 pub fn system_off(conduit: Conduit) {
     call(conduit, SYSTEM_OFF, [0; 3]);
@@ -121,4 +127,26 @@ fn call(_: Conduit, _: u32, _: [u64; 3]) -> u64 {
 impl Error {
     /// NOT_SUPPORTED as it is returned.
     const NOT_SUPPORTED_CODE: u64 = -1i64 as u64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn return_codes_are_named_as_in_the_specification() {
+        let codes = [-1, -2, -3, -4, -5, -6, -9].map(Error::from_code);
+        use Error::{
+            AlreadyOn, Denied, InternalFailure, InvalidAddress, InvalidParameters, NotSupported, OnPending,
+        };
+        let names =
+            [NotSupported, InvalidParameters, Denied, AlreadyOn, OnPending, InternalFailure, InvalidAddress];
+        assert_eq!(codes, names);
+        assert_eq!(Error::from_code(-7), Error::Other(-7));
+    }
+
+    #[test]
+    fn a_refused_start_is_an_error() {
+        assert_eq!(cpu_on(Conduit::Smc, 1, 0x8000_0000, 0), Err(Error::NotSupported));
+    }
 }

@@ -46,7 +46,7 @@ pub(crate) fn overhead() -> u64 {
 
 /// Measures `sample`, a [`count!`], and prints what remains after the overhead.
 pub(crate) fn measure(name: &str, sample: impl FnMut() -> u64) {
-    report(name, least(sample) - overhead());
+    report(name, least(sample).saturating_sub(overhead()));
 }
 
 /// Prints one result.

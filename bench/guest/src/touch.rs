@@ -16,7 +16,10 @@ pub(crate) fn measure() {
     let mut pages = (UNUSED..UNUSED + BLOCK).step_by(PAGE);
     cost::measure("first_touch_4k", || pages.next().map_or(u64::MAX, store));
     let blocks = (UNUSED + BLOCK..).step_by(BLOCK).take(8);
-    cost::report("first_touch_2m", blocks.map(store).min().unwrap_or(u64::MAX) - cost::overhead());
+    cost::report(
+        "first_touch_2m",
+        blocks.map(store).min().unwrap_or(u64::MAX).saturating_sub(cost::overhead()),
+    );
 }
 
 fn store(address: usize) -> u64 {

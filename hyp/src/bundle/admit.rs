@@ -5,8 +5,8 @@
 //! machine of a device tree (`cargo xtask check --dtb`) or, not knowing one, with
 //! [`Machine::LARGEST`]; EL2 asks with its own.
 //!
-//! Memory is only counted here: what VMs that start with the machine want is taken in the
-//! order of `vms.toml`, in 2 MiB chunks. A VM that waits for `start` must fit by itself.
+//! Memory is only counted here, in 2 MiB chunks and in the order of `vms.toml`. A VM has
+//! its memory from boot on, whether it starts with the machine or waits for `start`.
 //!
 //! vCPUs without `on` go, one after the other, to the CPU that has the fewest vCPUs of
 //! the same VM, then the fewest at all, then the lowest number. VMs with `on` count first,
@@ -60,15 +60,12 @@ pub fn plan<'a>(bundle: &Bundle<'a>, machine: &Machine<'_>) -> Vec<Result<VmPlan
             let config = vm.as_ref().map_err(refuse_config)?;
             let refuse = |(line, cause)| Refusal { name: config.name.clone(), line, cause };
             let load_plan = load_images(bundle, config).map_err(refuse)?;
-            let room = if config.autostart { left } else { total };
-            let rest = room.checked_sub(config.memory).ok_or_else(|| {
-                let [wanted_mib, left_mib, total_mib] = [config.memory, room, total].map(|bytes| bytes >> 20);
+            let rest = left.checked_sub(config.memory).ok_or_else(|| {
+                let [wanted_mib, left_mib, total_mib] = [config.memory, left, total].map(|bytes| bytes >> 20);
                 refuse((config.lines.memory, Cause::Memory { wanted_mib, left_mib, total_mib }))
             })?;
             let cpus = load.place(config).map_err(refuse)?;
-            if config.autostart {
-                left = rest;
-            }
+            left = rest;
             Ok(VmPlan { cpus, memory: config.memory, load: load_plan })
         })
         .collect()
@@ -257,10 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn waiting_vm_takes_no_memory_yet() {
+    fn waiting_vm_has_its_memory_already() {
         let big = "memory = \"200M\"\nkernel = \"k\"\nautostart = false";
-        let text = vm("a", big) + &vm("b", big) + &vm("c", SMALL);
-        assert!(placements(&text, &FOUR_CPUS).iter().all(Result::is_ok));
+        let text = vm("a", big) + &vm("b", SMALL);
+        let admitted: Vec<_> = placements(&text, &FOUR_CPUS).iter().map(Result::is_ok).collect();
+        assert_eq!(admitted, [true, false]);
     }
 
     #[test]
@@ -282,6 +280,17 @@ mod tests {
             refusal.to_string(),
             "vms.toml line 4: VM `a`: its kernel `k` is not in the bundle: add that file, or correct the name"
         );
+    }
+
+    #[test]
+    fn link_is_not_taken_for_a_kernel() {
+        let mut archive = archive(&vm("a", SMALL));
+        let name = archive.windows(3).position(|bytes| bytes == b"k\0\0").expect("its name");
+        // The mode, 14 bytes into the header of 110 in front of the name.
+        archive[name - 96..name - 88].copy_from_slice(b"0000A1FF");
+        let bundle = Bundle::parse(&archive).unwrap();
+        let refusal = plan(&bundle, &FOUR_CPUS).remove(0).unwrap_err();
+        assert!(matches!(refusal.cause, Cause::NoFile { role: Role::Kernel, .. }), "{refusal}");
     }
 
     #[test]

@@ -172,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn linked_manifest_is_refused() {
+        let mut archive = archive(&[("vms.toml", b"other.toml")]);
+        archive[14..22].copy_from_slice(b"0000A1FF");
+        assert_eq!(Bundle::parse(&archive).err(), Some(BundleError::ManifestIsNoFile));
+    }
+
+    #[test]
+    fn manifest_that_is_not_text_is_refused() {
+        let archive = archive(&[("vms.toml", b"ok\xFF")]);
+        assert_eq!(Bundle::parse(&archive).err(), Some(BundleError::ManifestNotUtf8 { valid_up_to: 2 }));
+    }
+
+    #[test]
     fn empty_initrd_is_not_a_bundle() {
         assert_eq!(Bundle::parse(&[]).err(), Some(BundleError::Empty));
     }
@@ -229,7 +242,7 @@ mod tests {
                             (Ok(plan), Ok(vm)) => {
                                 prop_assert_eq!(plan.cpus.len(), vm.cpus);
                                 prop_assert!(plan.cpus.iter().all(|cpu| cpus >> cpu & 1 == 1));
-                                wanted += if vm.autostart { plan.memory } else { 0 };
+                                wanted += plan.memory;
                             }
                             (Ok(_), Err(_)) => prop_assert!(false, "a bad VM was admitted"),
                             (Err(refusal), _) => prop_assert!(refusal.to_string().starts_with("vms.toml line")),

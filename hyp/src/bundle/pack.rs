@@ -173,6 +173,12 @@ mod tests {
     }
 
     #[test]
+    fn image_called_like_the_text_is_refused() {
+        let error = build(&TEXT.replace("\"k\"", "\"./vms.toml\""), contents).unwrap_err();
+        assert_eq!(error, PackError::NameTaken { line: 4 });
+    }
+
+    #[test]
     fn unreadable_file_is_named_with_its_line() {
         let error = build(TEXT, |_, _| Err::<Vec<u8>, _>("no such file")).unwrap_err();
         assert_eq!(error.to_string(), "vms.toml line 4: can't read `k`: no such file");

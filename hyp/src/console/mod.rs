@@ -71,26 +71,67 @@ const FRAMES_READY: u32 = 1 << 30;
 /// Bit of the ready word: the UART is full and will interrupt.
 const ARMED: u32 = 1 << 31;
 
-/// The large parts of a console. All its bytes are zero at first, so that a
-/// static one costs the image file nothing.
-pub struct Buffers {
+/// What waits to be shown, and the ready word. All its bytes are zero at first,
+/// so that [`QUEUES`] costs the image file nothing.
+pub struct Queues {
     uarts: [Vpl011; MAX_VMS],
     text: Mutex<ByteRing<TRANSMIT_RING>>,
     frames: Mutex<FrameRing<4096>>,
+    ready: AtomicU32,
+    /// Copy of the mux's [`Frames`], for those who don't hold its lock.
+    frames_sent: AtomicBool,
 }
 
-impl Buffers {
+/// The machine's.
+pub static QUEUES: Queues = Queues::new();
+
+impl Queues {
     /// Nothing waits anywhere.
     pub const fn new() -> Self {
         Self {
             uarts: [const { Vpl011::new() }; MAX_VMS],
             text: Mutex::new(ByteRing::new()),
             frames: Mutex::new(FrameRing::new()),
+            ready: AtomicU32::new(0),
+            frames_sent: AtomicBool::new(false),
         }
+    }
+
+    /// The UART of `vm`.
+    pub fn uart(&self, vm: VmIndex) -> &Vpl011 {
+        // A VmIndex is below MAX_VMS; the remainder lets the compiler see it.
+        &self.uarts[vm.index() % MAX_VMS]
+    }
+
+    /// Adds one finished log frame, which ends with its only zero. It never
+    /// waits and never sends.
+    pub fn push_frame(&self, frame: &[u8]) {
+        if self.frames_sent.load(Ordering::Relaxed) {
+            self.frames.lock().offer(frame);
+            self.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
+        } else {
+            self.frames.lock().keep(frame);
+        }
+    }
+
+    /// Says that `source` has something, and returns the ready word before.
+    #[inline]
+    fn mark(&self, source: Source) -> u32 {
+        self.ready.fetch_or(SourceSet::one(source).bits(), Ordering::SeqCst)
+    }
+
+    fn queue_line(&self, line: fmt::Arguments<'_>) {
+        let mut buffer = LineBuffer(String::new());
+        // An error means that the line was cut.
+        let cut = buffer.write_fmt(line).is_err();
+        let LineBuffer(text) = buffer;
+        let end: &[u8] = if cut { b"...\n" } else { b"\n" };
+        self.text.lock().push_whole(&[text.as_bytes(), end]);
+        self.mark(Source::Hypervisor);
     }
 }
 
-impl Default for Buffers {
+impl Default for Queues {
     fn default() -> Self {
         Self::new()
     }
@@ -124,12 +165,9 @@ pub struct Pumped {
 
 /// The console.
 pub struct Console<'a, P> {
-    buffers: &'a Buffers,
-    ready: AtomicU32,
+    queues: &'a Queues,
     /// Whether [`Console::say`] leaves the sending to others.
     deferred: AtomicBool,
-    /// Copy of the mux's [`Frames`], for those who don't hold its lock.
-    frames_sent: AtomicBool,
     front: Mutex<Front<P>>,
     reserve: crash::Reserve<P>,
 }
@@ -146,7 +184,7 @@ struct Front<P> {
 
 impl<'a, P: Port> Console<'a, P> {
     /// A console without a UART: what is said waits until [`Console::install`].
-    pub const fn new(buffers: &'a Buffers) -> Self {
+    pub const fn new(queues: &'a Queues) -> Self {
         let front = Front {
             port: None,
             mux: Mux::new(Patience::of_clock(0)),
@@ -155,10 +193,8 @@ impl<'a, P: Port> Console<'a, P> {
             prompt: ByteRing::new(),
         };
         Self {
-            buffers,
-            ready: AtomicU32::new(0),
+            queues,
             deferred: AtomicBool::new(false),
-            frames_sent: AtomicBool::new(false),
             front: Mutex::new(front),
             reserve: crash::Reserve::new(),
         }
@@ -184,8 +220,8 @@ impl<'a, P: Port> Console<'a, P> {
     /// Sends log frames to a host that decodes them, those kept so far first.
     pub fn send_frames(&self) {
         self.front.lock().mux.set_frames(Frames::Sent);
-        self.frames_sent.store(true, Ordering::Relaxed);
-        self.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
+        self.queues.frames_sent.store(true, Ordering::Relaxed);
+        self.queues.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
     }
 
     /// Makes `vm` known by `name`. The first VM gets the keyboard.
@@ -197,42 +233,25 @@ impl<'a, P: Port> Console<'a, P> {
         }
     }
 
-    /// The UART of `vm`.
-    pub fn uart(&self, vm: VmIndex) -> &'a Vpl011 {
-        // A VmIndex is below MAX_VMS; the remainder lets the compiler see it.
-        &self.buffers.uarts[vm.index() % MAX_VMS]
-    }
-
     /// Adds a line of the hypervisor's. It never waits, except before
     /// [`Console::defer`], when there is nobody else to send it.
     pub fn say(&self, line: fmt::Arguments<'_>) {
-        self.queue_line(line);
+        self.queues.queue_line(line);
         if !self.deferred.load(Ordering::Relaxed) {
             self.flush(0);
-        }
-    }
-
-    /// Adds one finished log frame, which ends with its only zero. It never
-    /// waits and never sends.
-    pub fn push_frame(&self, frame: &[u8]) {
-        if self.frames_sent.load(Ordering::Relaxed) {
-            self.buffers.frames.lock().offer(frame);
-            self.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
-        } else {
-            self.buffers.frames.lock().keep(frame);
         }
     }
 
     /// `vm`'s UART has queued output: sends what can be sent.
     #[inline]
     pub fn guest_wrote(&self, vm: VmIndex, now: u64) -> Pumped {
-        if self.mark(Source::Vm(vm)) & ARMED != 0 { Pumped::default() } else { self.pump(now) }
+        if self.queues.mark(Source::Vm(vm)) & ARMED != 0 { Pumped::default() } else { self.pump(now) }
     }
 
     /// Whether [`Console::pump`] might have something to do.
     #[inline]
     pub fn needs_pump(&self) -> bool {
-        let ready = self.ready.load(Ordering::Relaxed);
+        let ready = self.queues.ready.load(Ordering::Relaxed);
         ready != 0 && ready & ARMED == 0
     }
 
@@ -248,7 +267,7 @@ impl<'a, P: Port> Console<'a, P> {
             // Pairs with the SeqCst read-modify-write in `mark`: whoever set a
             // bit and then failed to lock is seen here.
             fence(Ordering::SeqCst);
-            if self.ready.load(Ordering::Relaxed) & !seen == 0 {
+            if self.queues.ready.load(Ordering::Relaxed) & !seen == 0 {
                 return pumped;
             }
         }
@@ -285,10 +304,10 @@ impl<'a, P: Port> Console<'a, P> {
     /// gets `None` and must stay silent. Shows first what was about to be
     /// shown, as far as that is possible without waiting for a lock.
     pub fn crash_writer(&self) -> Option<CrashWriter<P>> {
-        let sent = self.frames_sent.load(Ordering::Relaxed);
+        let sent = self.queues.frames_sent.load(Ordering::Relaxed);
         let mut writer = self.reserve.take(if sent { Frames::Sent } else { Frames::Kept })?;
         let _ = writer.write_str("\n");
-        if let Some(mut text) = self.buffers.text.try_lock() {
+        if let Some(mut text) = self.queues.text.try_lock() {
             let mut chunk = [0; CHUNK];
             loop {
                 let Taken { count, .. } = text.take_line(&mut chunk);
@@ -306,7 +325,7 @@ impl<'a, P: Port> Console<'a, P> {
         if let Some(port) = &mut front.port {
             port.set_transmit_interrupt(Switch::Off);
         }
-        self.ready.fetch_and(!ARMED, Ordering::SeqCst);
+        self.queues.ready.fetch_and(!ARMED, Ordering::SeqCst);
     }
 
     /// One turn of the pump with the lock held. Returns the ready bits that it
@@ -318,7 +337,7 @@ impl<'a, P: Port> Console<'a, P> {
         loop {
             while let Some(byte) = mux.staged() {
                 if !port.try_put(byte) {
-                    self.ready.fetch_or(ARMED, Ordering::SeqCst);
+                    self.queues.ready.fetch_or(ARMED, Ordering::SeqCst);
                     port.set_transmit_interrupt(Switch::On);
                     pumped.next = Next::Room;
                     return u32::MAX;
@@ -330,7 +349,7 @@ impl<'a, P: Port> Console<'a, P> {
                 pumped.next = Next::Now;
                 return u32::MAX;
             }
-            let ready = self.ready.load(Ordering::SeqCst);
+            let ready = self.queues.ready.load(Ordering::SeqCst);
             if ready & FRAMES_READY != 0 {
                 self.take_frame(mux);
                 continue;
@@ -359,61 +378,44 @@ impl<'a, P: Port> Console<'a, P> {
         pumped: &mut Pumped,
     ) {
         let bit = SourceSet::one(source).bits();
-        self.ready.fetch_and(!bit, Ordering::SeqCst);
+        self.queues.ready.fetch_and(!bit, Ordering::SeqCst);
         let mut chunk = [0; CHUNK];
         let buffer = &mut chunk[..limit.min(CHUNK)];
         let (taken, more) = match source {
             Source::Vm(vm) => {
-                let drained = self.uart(vm).take_line(buffer);
+                let drained = self.queues.uart(vm).take_line(buffer);
                 if drained.line.is_some() {
                     pumped.changed.insert(vm);
                 }
                 (drained.taken, drained.more)
             }
             Source::Hypervisor => {
-                let mut text = self.buffers.text.lock();
+                let mut text = self.queues.text.lock();
                 (text.take_line(buffer), !text.is_empty())
             }
             Source::Prompt => (prompt.take_line(buffer), !prompt.is_empty()),
         };
         if more {
-            self.ready.fetch_or(bit, Ordering::SeqCst);
+            self.queues.ready.fetch_or(bit, Ordering::SeqCst);
         }
         mux.accept(source, now, taken, buffer);
     }
 
     fn take_frame(&self, mux: &mut Mux) {
-        self.ready.fetch_and(!FRAMES_READY, Ordering::SeqCst);
+        self.queues.ready.fetch_and(!FRAMES_READY, Ordering::SeqCst);
         let mut buffer = [0; FRAME_LIMIT];
-        let mut frames = self.buffers.frames.lock();
+        let mut frames = self.queues.frames.lock();
         if let Some(frame) = frames.take(&mut buffer) {
             mux.accept_frame(frame);
         }
         if !frames.is_empty() {
-            self.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
+            self.queues.ready.fetch_or(FRAMES_READY, Ordering::SeqCst);
         }
         let dropped = frames.take_dropped();
         drop(frames);
         if dropped != 0 {
-            self.queue_line(format_args!("... {dropped} log frames dropped"));
+            self.queues.queue_line(format_args!("... {dropped} log frames dropped"));
         }
-    }
-
-    /// Says that `source` has something, and returns the ready word before.
-    #[inline]
-    fn mark(&self, source: Source) -> u32 {
-        self.ready.fetch_or(SourceSet::one(source).bits(), Ordering::SeqCst)
-    }
-
-    fn queue_line(&self, line: fmt::Arguments<'_>) {
-        let mut buffer = LineBuffer(String::new());
-        // An error means that the line was cut.
-        let cut = buffer.write_fmt(line).is_err();
-        let LineBuffer(text) = buffer;
-        let mut ring = self.buffers.text.lock();
-        ring.push_whole(&[text.as_bytes(), if cut { b"...\n" } else { b"\n" }]);
-        drop(ring);
-        self.mark(Source::Hypervisor);
     }
 }
 

@@ -63,10 +63,10 @@ const RT: VmIndex = VmIndex::new(1).expect("small");
 
 /// A console in its working state with these two VMs; 1 tick is 1 ms.
 fn console(port: &FakePort) -> Console<'static, FakePort> {
-    let console = Console::new(Box::leak(Box::new(Buffers::new())));
+    let console = Console::new(Box::leak(Box::new(Queues::new())));
     for (vm, name) in [(DEBIAN, "debian"), (RT, "rt")] {
         console.add_vm(vm, name);
-        let _ = console.uart(vm).reset();
+        let _ = console.queues.uart(vm).reset();
     }
     console.install(port.clone(), 1000);
     console.defer();
@@ -77,7 +77,7 @@ fn console(port: &FakePort) -> Console<'static, FakePort> {
 fn prints(console: &Console<'_, FakePort>, vm: VmIndex, text: &[u8], now: u64) -> Pumped {
     let mut pumped = Pumped::default();
     for &byte in text {
-        let effects = console.uart(vm).write(0, Width::Word, u64::from(byte));
+        let effects = console.queues.uart(vm).write(0, Width::Word, u64::from(byte));
         assert!(effects.queued);
         pumped = console.guest_wrote(vm, now);
     }
@@ -87,7 +87,7 @@ fn prints(console: &Console<'_, FakePort>, vm: VmIndex, text: &[u8], now: u64) -
 #[test]
 fn what_is_said_before_the_uart_is_known_comes_out_with_it() {
     let port = FakePort::default();
-    let console = Console::new(Box::leak(Box::new(Buffers::new())));
+    let console = Console::new(Box::leak(Box::new(Queues::new())));
     console.say(format_args!("first light"));
     assert_eq!(port.screen(), "");
     console.install(port.clone(), 1000);
@@ -138,7 +138,7 @@ fn a_guest_that_was_held_back_hears_when_it_may_go_on() {
     let port = FakePort::default();
     let console = console(&port);
     port.wire(|wire| wire.room = Some(0));
-    let uart = console.uart(DEBIAN);
+    let uart = console.queues.uart(DEBIAN);
     let _ = uart.write(0x2c, Width::Word, 0x70);
     let _ = uart.write(0x38, Width::Word, 0x20);
     while uart.read(0x18, Width::Word).value & 0x20 == 0 {
@@ -168,12 +168,12 @@ fn a_waiting_line_names_its_time() {
 fn keys_reach_the_focused_guest() {
     let port = FakePort::default();
     let console = console(&port);
-    let _ = console.uart(DEBIAN).write(0x38, Width::Word, 0x10);
+    let _ = console.queues.uart(DEBIAN).write(0x38, Width::Word, 0x10);
     port.types(b"ls\x1d1x");
     let received = console.receive(0);
     assert!(received.pumped.changed.contains(DEBIAN));
     assert_eq!(received.command, None);
-    let read = |vm| console.uart(vm).read(0, Width::Word).value as u8;
+    let read = |vm| console.queues.uart(vm).read(0, Width::Word).value as u8;
     assert_eq!([read(DEBIAN), read(DEBIAN), read(RT)], *b"lsx");
     assert_eq!(port.screen(), "entresol: keys go to rt; Ctrl-] ? for help\r\n");
 }
@@ -224,7 +224,7 @@ fn help_is_offered_after_the_prefix() {
 fn log_frames_are_kept_until_somebody_asks() {
     let port = FakePort::default();
     let console = console(&port);
-    console.push_frame(b"\x01\xab\x00");
+    console.queues.push_frame(b"\x01\xab\x00");
     assert!(!console.needs_pump());
     port.types(b"\x1dhlog\r");
     let _ = console.receive(0);
@@ -236,9 +236,9 @@ fn log_frames_are_kept_until_somebody_asks() {
 fn log_frames_flow_once_a_host_decodes_them() {
     let port = FakePort::default();
     let console = console(&port);
-    console.push_frame(b"\x01\x00");
+    console.queues.push_frame(b"\x01\x00");
     console.send_frames();
-    console.push_frame(b"\x02\x00");
+    console.queues.push_frame(b"\x02\x00");
     let _ = prints(&console, DEBIAN, b"\xff", 0);
     let sent = port.wire(|wire| wire.sent.clone());
     assert_eq!(sent, b"\xff\x01\x00\xff\x02\x00[debian] \xff\x00");
@@ -303,7 +303,7 @@ fn many_cpus_lose_and_mix_nothing() {
                 for line in 0..LINES {
                     let text = format!("{} {line}\n", vm.index());
                     let _ = prints(console, vm, text.as_bytes(), line as u64 * 1000);
-                    while console.uart(vm).read(0x18, Width::Word).value & 0x80 == 0 {
+                    while console.queues.uart(vm).read(0x18, Width::Word).value & 0x80 == 0 {
                         let _ = console.pump(line as u64 * 1000);
                     }
                 }

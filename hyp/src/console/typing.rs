@@ -33,7 +33,7 @@ impl<P: Port> Console<'_, P> {
             let vms = front.mux.names().known();
             match front.router.feed(byte, vms) {
                 Routed::Key(Focus::Vm(vm), key) => {
-                    if self.uart(vm).receive(key).is_some() {
+                    if self.queues.uart(vm).receive(key).is_some() {
                         changed.insert(vm);
                     }
                 }
@@ -44,8 +44,8 @@ impl<P: Port> Console<'_, P> {
                     }
                 }
                 Routed::Focused(focus) => self.announce(&mut front, focus),
-                Routed::Help => self.queue_line(format_args!("{KEYS}")),
-                Routed::NoSuchVm(number) => self.queue_line(format_args!("there is no VM {number}")),
+                Routed::Help => self.queues.queue_line(format_args!("{KEYS}")),
+                Routed::NoSuchVm(number) => self.queues.queue_line(format_args!("there is no VM {number}")),
                 Routed::Nothing => {}
             }
         }
@@ -68,7 +68,7 @@ impl<P: Port> Console<'_, P> {
     fn key_at_prompt(&self, front: &mut Front<P>, key: u8) -> Option<Command> {
         let Front { editor, prompt, mux, router, .. } = front;
         let edited = editor.feed(key, |echo| prompt.push_whole(&[echo]));
-        self.mark(Source::Prompt);
+        self.queues.mark(Source::Prompt);
         let line = match edited {
             Edited::Editing => return None,
             Edited::Leave => {
@@ -84,9 +84,9 @@ impl<P: Port> Console<'_, P> {
             Ok(None) => {}
             Ok(Some(Command::Help)) => {
                 for line in prompt::HELP {
-                    self.queue_line(format_args!("{line}"));
+                    self.queues.queue_line(format_args!("{line}"));
                 }
-                self.queue_line(format_args!("{KEYS}"));
+                self.queues.queue_line(format_args!("{KEYS}"));
             }
             Ok(Some(Command::Focus(vm))) => {
                 self.announce(front, Focus::Vm(vm));
@@ -94,7 +94,7 @@ impl<P: Port> Console<'_, P> {
             }
             Ok(Some(Command::Log)) => self.queue_log(),
             Ok(Some(command)) => return Some(command),
-            Err(complaint) => self.queue_line(format_args!("{complaint}")),
+            Err(complaint) => self.queues.queue_line(format_args!("{complaint}")),
         }
         self.show_prompt(front);
         None
@@ -106,10 +106,10 @@ impl<P: Port> Console<'_, P> {
         match focus {
             Focus::Vm(vm) => {
                 let name = front.mux.names().get(vm);
-                self.queue_line(format_args!("keys go to {name}; Ctrl-] ? for help"));
+                self.queues.queue_line(format_args!("keys go to {name}; Ctrl-] ? for help"));
             }
             Focus::Prompt => {
-                self.queue_line(format_args!("keys go to the hypervisor; `help`, or Ctrl-D to leave"));
+                self.queues.queue_line(format_args!("keys go to the hypervisor; `help`, or Ctrl-D to leave"));
                 self.show_prompt(front);
             }
         }
@@ -118,7 +118,7 @@ impl<P: Port> Console<'_, P> {
     fn show_prompt(&self, front: &mut Front<P>) {
         front.mux.end_line(Source::Prompt);
         front.prompt.push_whole(&[PROMPT.as_bytes()]);
-        self.mark(Source::Prompt);
+        self.queues.mark(Source::Prompt);
     }
 
     /// Queues as many of the kept log frames as fit, as lines of hexadecimal.
@@ -126,15 +126,15 @@ impl<P: Port> Console<'_, P> {
         let mut shown = 0;
         let mut buffer = [0; FRAME_LIMIT];
         // Twice a frame, its tag and a last line must fit.
-        while self.buffers.text.lock().room() > 3 * FRAME_LIMIT {
-            let mut frames = self.buffers.frames.lock();
+        while self.queues.text.lock().room() > 3 * FRAME_LIMIT {
+            let mut frames = self.queues.frames.lock();
             let Some(frame) = frames.take(&mut buffer) else { break };
             drop(frames);
-            self.queue_line(format_args!("log {}", Hexadecimal(frame)));
+            self.queues.queue_line(format_args!("log {}", Hexadecimal(frame)));
             shown += 1;
         }
-        let more = !self.buffers.frames.lock().is_empty();
-        self.queue_line(format_args!(
+        let more = !self.queues.frames.lock().is_empty();
+        self.queues.queue_line(format_args!(
             "{shown} log frames; {}",
             if more { "`log` again for more" } else { "that is all" }
         ));

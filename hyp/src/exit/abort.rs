@@ -308,4 +308,47 @@ mod tests {
         };
         assert_eq!(abort.status(), FaultStatus::Translation { level: 2 });
     }
+
+    #[test]
+    fn statuses_have_their_codes() {
+        use FaultStatus::{
+            AccessFlag, AddressSize, Alignment, External, ExternalOnWalk, Permission, TagCheck, TlbConflict,
+            Translation, UnsupportedAtomic, UnsupportedAtomicUpdate,
+        };
+        let statuses =
+            [0x03, 0x04, 0x0a, 0x0d, 0x10, 0x11, 0x16, 0x21, 0x30, 0x31, 0x35].map(FaultStatus::decode);
+        let expected = [
+            AddressSize { level: 3 },
+            Translation { level: 0 },
+            AccessFlag { level: 2 },
+            Permission { level: 1 },
+            External,
+            TagCheck,
+            ExternalOnWalk { level: 2 },
+            Alignment,
+            TlbConflict,
+            UnsupportedAtomicUpdate,
+            UnsupportedAtomic,
+        ];
+        assert_eq!(statuses, expected);
+    }
+
+    #[test]
+    fn acquire_load_and_external_type_are_seen() {
+        let abort = data(0x9380_4210);
+        assert_eq!((abort.acquire_release(), abort.external_type()), (true, 1));
+    }
+
+    #[test]
+    fn instruction_abort_has_the_bits_of_a_data_abort() {
+        // EA, FnV, S1PTW one at a time.
+        let seen =
+            [0x8200_0210, 0x8200_0410, 0x8200_008f].map(|bits| match Syndrome::decode(Esr::new(bits)) {
+                Syndrome::InstructionAbort(abort) => {
+                    (abort.external_type(), abort.far_is_valid(), abort.on_walk(), abort.reports_ipa())
+                }
+                other => panic!("{other:?}"),
+            });
+        assert_eq!(seen, [(1, true, false, false), (0, false, false, false), (0, true, true, true)]);
+    }
 }

@@ -8,9 +8,9 @@ use platform::intid::IntId;
 
 /// ICH_HCR_EL2 and GICH_HCR: the interface is on.
 const ENABLE: u32 = 1;
-/// Underflow: at most one list register is in use.
-const UNDERFLOW: u32 = 1 << 1;
-/// The guest ended an interrupt that is in no list register.
+/// Maintenance when no list register is pending.
+const NO_PENDING: u32 = 1 << 3;
+/// Maintenance when the guest ends an interrupt that is in no list register.
 const ENTRY_NOT_PRESENT: u32 = 1 << 2;
 /// EOIcount.
 const EOI_COUNT_SHIFT: u32 = 27;
@@ -36,14 +36,14 @@ impl MachineListRegs {
 
 fn write_control(value: u32) {
     match controller() {
-        Some(Controller::V2(gic)) => gic.set_hcr(value),
+        Some(Controller::V2(gic)) => gic.set_hypervisor_control(value),
         _ => arch::set_ich_hcr(u64::from(value)),
     }
 }
 
 fn read_control() -> u32 {
     match controller() {
-        Some(Controller::V2(gic)) => gic.hcr(),
+        Some(Controller::V2(gic)) => gic.hypervisor_control(),
         _ => arch::ich_hcr() as u32,
     }
 }
@@ -76,15 +76,15 @@ impl ListRegs for MachineListRegs {
     #[inline]
     fn empty_mask(&self) -> u32 {
         match controller() {
-            Some(Controller::V2(gic)) => gic.elrsr(),
+            Some(Controller::V2(gic)) => gic.empty_list_registers(),
             _ => arch::empty_list_registers(),
         }
     }
 
     fn maintain(&mut self, wanted: Maintenance) {
         let mut value = ENABLE;
-        if wanted.contains(Maintenance::UNDERFLOW) {
-            value |= UNDERFLOW;
+        if wanted.contains(Maintenance::NO_PENDING) {
+            value |= NO_PENDING;
         }
         if wanted.contains(Maintenance::ENTRY_NOT_PRESENT) {
             value |= ENTRY_NOT_PRESENT;

@@ -17,15 +17,19 @@ use crate::arch;
 use crate::trap::Leave;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
-use crate::vgic::{ListRegs, Version};
+use crate::vgic::Version;
 use crate::vtimer::VTIMER;
-use crate::{console, percpu};
+use crate::percpu::{self, PER_CPU};
+use crate::terminal::{self, say};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
-use list_registers::MachineListRegs;
-use platform::board::{Board, GicInfo};
-use platform::gic::{v2, v3};
+pub use list_registers::MachineListRegs;
+use platform::board::Region;
+use platform::board::{Board, GicInfo, MAX_REDISTRIBUTORS};
+use platform::gic::v3::Redistributor;
+use platform::gic::{Active, v2, v3};
 use platform::intid::IntId;
+use platform::mmio::Registers;
 use spin::Once;
 
 /// The kick: look at what asks for attention.
@@ -43,7 +47,7 @@ const SPECIAL: u32 = 1020;
 /// The machine's interrupt controller.
 enum Controller {
     V2(v2::Gic),
-    V3(v3::Gic),
+    V3 { distributor: v3::Distributor, frames: Frames },
 }
 
 static CONTROLLER: Once<Controller> = Once::new();
@@ -79,28 +83,21 @@ impl fmt::Display for NoController {
 
 /// Sets up what all CPUs share, on the first CPU.
 pub fn init(board: &Board<'_>) -> Result<Version, NoController> {
-    let controller = match board.gic.as_ref().ok_or(NoController::Missing)? {
+    let (controller, version) = match board.gic.as_ref().ok_or(NoController::Missing)? {
         GicInfo::V3 { dist, redists, stride, .. } => {
-            let map = |region: &platform::Region| arch::map_device(region.base, region.size).map_err(NoController::Map);
-            let dist = map(dist)?;
-            for region in redists {
+            let distributor = v3::Distributor::new(map(*dist)?);
+            for &region in redists {
                 map(region)?;
             }
-            Controller::V3(v3::Gic::new(dist, redists, *stride, arch::linear))
+            distributor.init();
+            let frames = Frames { ranges: redists.clone(), stride: *stride };
+            (Controller::V3 { distributor, frames }, Version::V3)
         }
+        GicInfo::V2 { hyp, .. } if hyp.size == 0 => return Err(NoController::NoVirtualisation),
         GicInfo::V2 { dist, cpu, hyp, .. } => {
-            let map = |region: &platform::Region| arch::map_device(region.base, region.size).map_err(NoController::Map);
-            Controller::V2(v2::Gic::new(map(dist)?, map(cpu)?, map(hyp)?))
-        }
-    };
-    let version = match &controller {
-        Controller::V2(gic) => {
+            let gic = v2::Gic::new(map(*dist)?, map(*cpu)?, map(*hyp)?);
             gic.init_distributor();
-            Version::V2
-        }
-        Controller::V3(gic) => {
-            gic.init_distributor();
-            Version::V3
+            (Controller::V2(gic), Version::V2)
         }
     };
     CONTROLLER.call_once(|| controller);
@@ -115,24 +112,51 @@ pub fn init_cpu() {
         Some(Controller::V2(gic)) => {
             gic.init_cpu();
             private.iter().for_each(|&intid| gic.enable(intid));
+            arch::percpu().gic_target.store(gic.own_target(), Ordering::Relaxed);
         }
-        Some(Controller::V3(gic)) => {
-            gic.init_cpu(arch::mpidr());
+        Some(Controller::V3 { frames, .. }) => {
+            let Some(redistributor) = frames.find(arch::mpidr()) else {
+                say!("CPU {}: no redistributor for it in the device tree", arch::cpu_index());
+                return;
+            };
+            redistributor.init();
+            private.iter().for_each(|&intid| redistributor.enable(intid));
+            arch::percpu().redistributor.call_once(|| redistributor);
             arch::init_gic_cpu_interface();
-            private.iter().for_each(|&intid| gic.enable_private(arch::mpidr(), intid));
         }
         None => {}
     }
     MachineListRegs::here().switch_on();
 }
 
-/// Makes a device interrupt arrive at the first CPU.
+/// Makes the console's interrupt arrive at this CPU.
 pub fn enable_console(intid: IntId) {
     CONSOLE_INTID.store(intid.raw(), Ordering::Relaxed);
     match controller() {
-        Some(Controller::V2(gic)) => gic.enable_shared(intid, 0),
-        Some(Controller::V3(gic)) => gic.enable_shared(intid, arch::mpidr()),
+        Some(Controller::V2(gic)) => gic.enable_shared_here(intid),
+        Some(Controller::V3 { distributor, .. }) => distributor.enable(intid, arch::mpidr()),
         None => {}
+    }
+}
+
+/// A block of registers, mapped.
+fn map(region: Region) -> Result<Registers, NoController> {
+    arch::map_registers(region).map_err(NoController::Map)
+}
+
+/// The GICv3 redistributor ranges of the device tree, all mapped.
+struct Frames {
+    ranges: heapless::Vec<Region, MAX_REDISTRIBUTORS>,
+    stride: Option<u64>,
+}
+
+impl Frames {
+    fn find(&self, mpidr: u64) -> Option<Redistributor> {
+        self.ranges.iter().find_map(|range| {
+            let stride = self.stride.map(|stride| stride as usize);
+            let base = arch::linear(range.base);
+            Redistributor::find(base, range.size as usize, stride, mpidr, arch::registers_at)
+        })
     }
 }
 
@@ -140,10 +164,11 @@ pub fn enable_console(intid: IntId) {
 pub fn kick(index: usize) {
     match controller() {
         Some(Controller::V2(gic)) => {
+            let Some(target) = PER_CPU.get(index).map(|cpu| cpu.gic_target.load(Ordering::Relaxed)) else { return };
             arch::complete_inner();
-            gic.send_sgi(KICK, index);
+            gic.send_sgi(KICK, target);
         }
-        Some(Controller::V3(_)) => {
+        Some(Controller::V3 { .. }) => {
             if let Some(mpidr) = percpu::mpidr_of(index) {
                 arch::send_sgi(mpidr, KICK.raw());
             }
@@ -209,7 +234,7 @@ fn handle(taken: Taken, intid: IntId, resident: Option<&Vcpu>) -> Leave {
             Leave::LookAround
         }
         (intid, _) if intid.raw() == CONSOLE_INTID.load(Ordering::Relaxed) => {
-            console::interrupt();
+            terminal::interrupt();
             Leave::LookAround
         }
         _ => Leave::LookAround,
@@ -221,26 +246,20 @@ fn handle(taken: Taken, intid: IntId, resident: Option<&Vcpu>) -> Leave {
 /// Shows the guest its virtual timer's interrupt, linked to the physical one.
 #[inline]
 fn show_timer(vcpu: &Vcpu) {
-    with_list_registers(|lrs| vcpu.vm.vgic.deliver_hw(vcpu.index, VTIMER, VTIMER, lrs));
+    let others = with_list_registers(|lrs| vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs));
+    kick_others(vcpu, others);
 }
 
 /// Brings the list registers of the resident `vcpu` up to date.
 pub fn show_interrupts(vcpu: &Vcpu) {
     let others = with_list_registers(|lrs| vcpu.vm.vgic.flush(vcpu.index, lrs));
-    vcpu.vm.kick(others);
+    kick_others(vcpu, others);
 }
 
-/// After something `vcpu`, which is resident, did: the vCPUs in `wake` have to
-/// look at their interrupts. Its own are shown at once.
+/// After something that `vcpu`, which is resident, did: the vCPUs in `others`
+/// have to look at their interrupts.
 #[inline]
-pub fn show_or_kick(vcpu: &Vcpu, wake: VcpuSet) -> Leave {
-    if wake.is_empty() {
-        return Leave::Stay;
-    }
-    if wake.contains(vcpu.index) {
-        show_interrupts(vcpu);
-    }
-    let others = wake.without(vcpu.index);
+pub fn kick_others(vcpu: &Vcpu, others: VcpuSet) -> Leave {
     if others.is_empty() {
         return Leave::Stay;
     }
@@ -250,12 +269,16 @@ pub fn show_or_kick(vcpu: &Vcpu, wake: VcpuSet) -> Leave {
     if here { Leave::LookAround } else { Leave::Stay }
 }
 
-/// Whether the virtual timer's interrupt counts as active on this CPU: it must
-/// while the resident guest has not finished with its virtual twin.
+/// Makes the virtual timer's physical interrupt count as active on this CPU,
+/// or not: it must exactly while the resident guest has not finished with it.
 pub fn set_timer_active(active: Active) {
     match controller() {
         Some(Controller::V2(gic)) => gic.set_active(VTIMER, active),
-        Some(Controller::V3(gic)) => gic.set_private_active(arch::mpidr(), VTIMER, active),
+        Some(Controller::V3 { .. }) => {
+            if let Some(redistributor) = arch::percpu().redistributor.get() {
+                redistributor.set_active(VTIMER, active);
+            }
+        }
         None => {}
     }
 }
@@ -278,7 +301,7 @@ impl Taken {
     #[inline]
     fn acknowledge() -> Self {
         Self(match controller() {
-            Some(Controller::V3(_)) => arch::acknowledge(),
+            Some(Controller::V3 { .. }) => arch::acknowledge(),
             Some(Controller::V2(gic)) => gic.acknowledge(),
             None => SPECIAL,
         })
@@ -294,7 +317,7 @@ impl Taken {
     #[inline]
     fn drop_priority(&self) {
         match controller() {
-            Some(Controller::V3(_)) => arch::drop_priority(self.0),
+            Some(Controller::V3 { .. }) => arch::drop_priority(self.0),
             Some(Controller::V2(gic)) => gic.drop_priority(self.0),
             None => {}
         }
@@ -302,7 +325,7 @@ impl Taken {
 
     fn deactivate(&self) {
         match controller() {
-            Some(Controller::V3(_)) => arch::deactivate(self.0),
+            Some(Controller::V3 { .. }) => arch::deactivate(self.0),
             Some(Controller::V2(gic)) => gic.deactivate(self.0),
             None => {}
         }

@@ -8,7 +8,7 @@
 use super::pool::Pieces;
 use crate::arch;
 use core::fmt;
-use platform::Region;
+use platform::board::Region;
 
 /// Where one guest's memory is: consecutive guest addresses from `base`, in
 /// pieces of physical memory.

@@ -12,7 +12,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 use heapless::Vec;
-use platform::Region;
+use platform::board::Region;
 use spin::Mutex;
 
 /// Size and alignment of a chunk: one stage-2 block.
@@ -55,16 +55,13 @@ impl fmt::Display for OutOfMemory {
     }
 }
 
-/// Adds free memory, aligned to chunks and already in the linear map.
-///
-/// # Safety
-///
-/// The region must be RAM that nothing else uses, mapped at [`arch::linear`].
-pub unsafe fn add(region: Region) {
+/// Adds free memory, aligned to chunks: RAM by the device tree that nobody
+/// uses, and that was just put into the linear map.
+pub fn add_mapped(region: Region) {
     let start = arch::linear(region.base);
     let mut pool = POOL.lock();
     pool.free_chunks += region.size / CHUNK;
-    // SAFETY: the caller's contract is the heap's.
+    // SAFETY: only `boot::add_memory` calls this, with disjoint free regions.
     unsafe { pool.chunks.add_to_heap(start, start + region.size as usize) };
 }
 

@@ -1,7 +1,7 @@
 //! Which physical memory is free: arithmetic on address ranges, done once at boot.
 
 use heapless::Vec;
-use platform::Region;
+use platform::board::Region;
 
 /// Pieces that free memory may be in; a board with more loses the smallest.
 const PIECES: usize = 64;
@@ -68,7 +68,7 @@ impl FreeMemory {
 #[cfg(test)]
 mod tests {
     use super::FreeMemory;
-    use platform::Region;
+    use platform::board::Region;
 
     fn region(base: u64, size: u64) -> Region {
         Region { base, size }

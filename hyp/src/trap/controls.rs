@@ -128,7 +128,8 @@ const fn hcr_el2(host: &HostId, guest: &IdView) -> u64 {
         | hcr::TACR
         | when(has(host, ID_AA64MMFR1_EL1, 16), hcr::TLOR)
         | when(has(host, ID_AA64PFR0_EL1, 28), hcr::TERR)
-        | when(has(host, ID_AA64PFR1_EL1, 8), hcr::TID5)
+        // FEAT_MTE2: the instructions alone (1) bring no register.
+        | when(host.get(ID_AA64PFR1_EL1) >> 8 & 0xf >= 2, hcr::TID5)
         | when(shows_pointer_authentication(guest), hcr::APK | hcr::API)
 }
 

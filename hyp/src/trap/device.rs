@@ -1,11 +1,11 @@
 //! Loads and stores to emulated devices.
 
 use super::Leave;
-use crate::arch::{self, FaultRegisters, Gprs};
-use crate::exit::{DataAbort, Direction, MmioAccess, fault_ipa};
+use crate::arch::{FaultRegisters, Gprs};
+use crate::exit::{DataAbort, Direction, FaultStatus, MmioAccess, fault_ipa};
 use crate::guest::layout;
 use crate::irq;
-use crate::mmio::Width;
+use crate::terminal;
 use crate::vcpu::{ExitKind, Vcpu};
 use crate::vcpu_set::VcpuSet;
 use crate::vgic::Version;
@@ -14,48 +14,78 @@ use crate::vgic::Version;
 /// instruction is one that can't be emulated, or if it names a register that
 /// is not in `regs`.
 #[inline]
-pub fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, fault: FaultRegisters) -> Option<Leave> {
+pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, fault: FaultRegisters) -> Option<Leave> {
     let access = abort.mmio(fault_ipa(fault.hpfar, fault.far))?;
-    if !abort.status().is_translation() || !access.is_aligned() {
+    if !matches!(abort.status(), FaultStatus::Translation { .. }) || !access.is_aligned() {
         return None;
     }
     let number = access.register().unwrap_or(31);
-    let leave = match access.direction() {
+    let (others, leave) = match access.direction() {
         Direction::Read => {
             // Looked up first: a read may have side effects and must happen once.
             regs.get(number)?;
-            let (value, wake) = read(vcpu, access)?;
+            let (value, others) = read(vcpu, access)?;
             regs.set(number, access.loaded(value))?;
-            irq::show_or_kick(vcpu, wake)
+            (others, Leave::Stay)
         }
-        Direction::Write => {
-            let value = access.stored(regs.get(number)?);
-            irq::show_or_kick(vcpu, write(vcpu, access, value)?)
-        }
+        Direction::Write => write(vcpu, access, access.stored(regs.get(number)?))?,
     };
     vcpu.count(ExitKind::Device);
-    arch::skip_guest_instruction();
-    Some(leave)
+    Some(irq::kick_others(vcpu, others).or(leave))
 }
 
-/// What a device's register reads as, and which vCPUs that concerns. `None`
-/// where there is no device.
+/// What a device's register reads as, and which other vCPUs that concerns.
+/// `None` where there is no device.
 fn read(vcpu: &Vcpu, access: MmioAccess) -> Option<(u64, VcpuSet)> {
-    let (vm, width) = (vcpu.vm, access.width());
-    match place(vcpu, access.ipa())? {
-        Place::Distributor(offset) => Some((vm.vgic.dist_read(vcpu.index, offset, width), VcpuSet::EMPTY)),
-        Place::Redistributor(of, offset) => Some((vm.vgic.redist_read(of, offset, width), VcpuSet::EMPTY)),
-        Place::Console(offset) => Some(vm.read_console(offset, width)),
-    }
+    let (vm, me, width) = (vcpu.vm, vcpu.index, access.width());
+    Some(match place(vcpu, access.ipa())? {
+        Place::Distributor(offset) => {
+            (irq::with_list_registers(|lrs| vm.vgic.dist_read(me, offset, width, lrs)), VcpuSet::EMPTY)
+        }
+        Place::Redistributor(of, offset) => {
+            (irq::with_list_registers(|lrs| vm.vgic.redist_read(me, of, offset, width, lrs)), VcpuSet::EMPTY)
+        }
+        Place::Console(offset) => {
+            let reading = vm.console.read(offset, width);
+            (reading.value, console_line(vcpu, reading.line.is_some()))
+        }
+    })
 }
 
-fn write(vcpu: &Vcpu, access: MmioAccess, value: u64) -> Option<VcpuSet> {
-    let (vm, width) = (vcpu.vm, access.width());
-    match place(vcpu, access.ipa())? {
-        Place::Distributor(offset) => Some(vm.vgic.dist_write(vcpu.index, offset, width, value)),
-        Place::Redistributor(of, offset) => Some(vm.vgic.redist_write(of, offset, width, value)),
-        Place::Console(offset) => Some(vm.write_console(offset, width, value)),
+/// Does a write to a device; which other vCPUs that concerns, and whether this
+/// CPU's loop has more to do because of it.
+fn write(vcpu: &Vcpu, access: MmioAccess, value: u64) -> Option<(VcpuSet, Leave)> {
+    let (vm, me, width) = (vcpu.vm, vcpu.index, access.width());
+    let mut leave = Leave::Stay;
+    let others = match place(vcpu, access.ipa())? {
+        Place::Distributor(offset) => {
+            irq::with_list_registers(|lrs| vm.vgic.dist_write(me, offset, width, value, lrs))
+        }
+        Place::Redistributor(of, offset) => {
+            irq::with_list_registers(|lrs| vm.vgic.redist_write(me, of, offset, width, value, lrs))
+        }
+        Place::Console(offset) => {
+            let effects = vm.console.write(offset, width, value);
+            if effects.queued {
+                leave = terminal::guest_wrote(vm.id);
+            }
+            console_line(vcpu, effects.line.is_some())
+        }
+    };
+    Some((others, leave))
+}
+
+/// The console's interrupt line has changed: shows it to this vCPU if it is the
+/// one that gets it.
+fn console_line(vcpu: &Vcpu, changed: bool) -> VcpuSet {
+    if !changed {
+        return VcpuSet::EMPTY;
     }
+    let wake = vcpu.vm.show_console_line();
+    if wake.contains(vcpu.index) {
+        irq::show_interrupts(vcpu);
+    }
+    wake.without(vcpu.index)
 }
 
 /// A device of the guest machine, and where in it.
@@ -70,17 +100,18 @@ enum Place {
 /// the busiest first.
 #[inline]
 fn place(vcpu: &Vcpu, ipa: u64) -> Option<Place> {
-    let offset = |base: u64| ipa.wrapping_sub(base);
-    if offset(layout::GIC_DISTRIBUTOR.base) < layout::GIC_DISTRIBUTOR.size {
-        return Some(Place::Distributor(offset(layout::GIC_DISTRIBUTOR.base)));
+    let offset = ipa.wrapping_sub(layout::GICD_BASE);
+    if offset < layout::GICD_SIZE {
+        return Some(Place::Distributor(offset));
     }
-    if offset(layout::PL011.base) < layout::PL011.size {
-        return Some(Place::Console(offset(layout::PL011.base)));
+    let offset = ipa.wrapping_sub(layout::UART_BASE);
+    if offset < layout::UART_SIZE {
+        return Some(Place::Console(offset));
     }
-    let frames = offset(layout::GIC_REDISTRIBUTORS.base);
-    let frame = (frames / layout::GIC_REDISTRIBUTOR_STRIDE) as usize;
+    let offset = ipa.wrapping_sub(layout::GICR_BASE);
+    let frame = (offset / layout::GICR_STRIDE) as usize;
     if frame < vcpu.vm.vcpus().len() && vcpu.vm.vgic.version() == Version::V3 {
-        return Some(Place::Redistributor(frame, frames % layout::GIC_REDISTRIBUTOR_STRIDE));
+        return Some(Place::Redistributor(frame, offset % layout::GICR_STRIDE));
     }
     None
 }

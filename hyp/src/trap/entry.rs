@@ -8,11 +8,12 @@
 //! long. What is emulated is written once, over [`Gprs`]: an access through a
 //! register that is not in the fast frame (x19 to x29) simply takes the long way.
 
-use super::{device, smccc, system};
+use super::{device, system};
 use crate::arch::{self, FastFrame, Gprs};
 use crate::exit::{Esr, Syndrome};
 use crate::irq;
 use crate::vcpu::{ExitKind, Vcpu};
+use crate::vpsci;
 
 /// Why `run_guest` returned, or (`Stay`) that it did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,12 @@ pub enum Leave {
 }
 
 impl Leave {
+    /// Stays only if both do.
+    #[inline]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Stay { other } else { self }
+    }
+
     /// From what `run_guest` returned.
     pub fn from_bits(bits: u32) -> Self {
         match bits {
@@ -42,18 +49,24 @@ impl Leave {
 /// A synchronous exception from the guest.
 pub(crate) extern "C" fn on_sync(frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
     let done = match Syndrome::decode(Esr::new(arch::exit_syndrome())) {
-        Syndrome::Hvc(0) => match smccc::quick(frame) {
-            Some(()) => {
-                vcpu.count(ExitKind::Hypercall);
-                Some(Leave::Stay)
-            }
-            None => None,
-        },
+        // The one call that needs nothing of its VM; also what guests measure a
+        // hypercall by.
+        Syndrome::Hvc(0) if frame.get(0).is_some_and(|function| function as u32 == vpsci::VERSION) => {
+            vcpu.count(ExitKind::Hypercall);
+            frame.set(0, vpsci::IMPLEMENTED_VERSION);
+            return Leave::Stay as u32;
+        }
         Syndrome::SysReg(access) => system::emulate(frame, vcpu, access),
         Syndrome::DataAbort(abort) => device::emulate(frame, vcpu, abort, arch::fault_registers()),
         _ => None,
     };
-    done.unwrap_or(Leave::Synchronous) as u32
+    match done {
+        Some(leave) => {
+            arch::skip_guest_instruction();
+            leave as u32
+        }
+        None => Leave::Synchronous as u32,
+    }
 }
 
 /// A physical interrupt while the guest ran.

@@ -7,13 +7,15 @@ use super::sysreg::register::{ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1
 use super::sysreg::{self, SysReg, SysRegOutcome, TimerRegister};
 use super::{Leave, device, system};
 use crate::arch::{self, FaultRegisters, Gprs};
-use crate::console::say;
+use crate::terminal::say;
 use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, SysRegAccess, Syndrome, fault_ipa};
+use crate::irq;
 use crate::lifecycle::Ending;
 use crate::log::{debug, warn};
 use crate::task::Task;
 use crate::vcpu::{Attention, ExitKind, Vcpu};
 use crate::vpsci::{Outcome, PoweredVm, PowerState};
+use crate::vgic::SgiRegister;
 use crate::vtimer::Register;
 
 /// What the vCPU does next.
@@ -82,7 +84,7 @@ fn synchronous(task: &mut Task) -> Next {
 
 /// WFI: a pending interrupt ends it at once, masked or not.
 fn wait(vcpu: &Vcpu) -> Next {
-    if vcpu.attention().has(Attention::INTERRUPTS) || vcpu.vm.vgic.has_deliverable(vcpu.index) {
+    if vcpu.attention().has(Attention::INTERRUPTS) || irq::with_list_registers(|lrs| vcpu.vm.vgic.has_deliverable(vcpu.index, lrs)) {
         Next::Go
     } else {
         Next::Wait
@@ -152,7 +154,7 @@ fn system_register(task: &mut Task, access: SysRegAccess) -> Next {
         }
         SysRegOutcome::Written => {}
         SysRegOutcome::Sgi(register) => {
-            system::send_sgi(vcpu, register, value);
+            system::send_sgi(vcpu, sgi_register(register), value);
         }
         SysRegOutcome::Timer(register) => physical_timer(task, access, register, number, value),
         SysRegOutcome::DebugWritten => arch::load_debug(&task.debug.hardware()),
@@ -164,6 +166,15 @@ fn system_register(task: &mut Task, access: SysRegAccess) -> Next {
     }
     task.skip_instruction();
     Next::Go
+}
+
+/// The same register in the virtual GIC's words.
+fn sgi_register(register: sysreg::SgiRegister) -> SgiRegister {
+    match register {
+        sysreg::SgiRegister::Group0 => SgiRegister::Sgi0R,
+        sysreg::SgiRegister::Group1 => SgiRegister::Sgi1R,
+        sysreg::SgiRegister::OtherGroup1 => SgiRegister::Asgi1R,
+    }
 }
 
 fn physical_timer(task: &mut Task, access: SysRegAccess, register: TimerRegister, number: u8, value: u64) {

@@ -406,6 +406,28 @@ mod tests {
         assert_eq!(codes, [0x16, 0x00, 0x21, 0x35]);
     }
 
+    #[test]
+    fn pstate_bits_come_from_their_fields() {
+        let bits = [
+            PstateBits::from_id_registers(1 << 48, 0, 0),
+            PstateBits::from_id_registers(0, 1 << 4, 0),
+            PstateBits::from_id_registers(0, 1 << 8, 0),
+            PstateBits::from_id_registers(0, 1 << 36, 0),
+            PstateBits::from_id_registers(0, 0, 1 << 20),
+        ];
+        let expected = [1 << 24, 1 << 12, 1 << 25, 1 << 13, 1 << 22].map(PstateBits);
+        assert_eq!(bits, expected);
+    }
+
+    #[test]
+    fn instruction_abort_without_address_says_so() {
+        let Syndrome::InstructionAbort(abort) = Syndrome::decode(Esr::new(0x8200_0410)) else {
+            panic!("class 0x20")
+        };
+        let entry = abort.as_external(0x1000).enter(from(EL0), PstateBits::NONE);
+        assert_eq!((entry.esr_el1, entry.far_el1), (0x8200_0410, None));
+    }
+
     proptest::proptest! {
         #[test]
         fn handler_runs_at_el1_masked_and_inside_its_table(

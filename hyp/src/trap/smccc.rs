@@ -198,6 +198,11 @@ mod tests {
         assert_eq!([0, 1, 0x4a48, 0xffff].map(is_call), [true, false, false, false]);
     }
 
+    #[test]
+    fn hypervisor_service_is_revision_zero_point_one() {
+        assert_eq!(answer(0x8600_ff03, 0), Outcome::ReturnFour([0, 1, 0, 0]));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_call_has_an_answer_and_starts_only_what_exists(x0: u64, service in 0u64..0x40, x1: u64, x2: u64) {

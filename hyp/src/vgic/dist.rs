@@ -8,9 +8,12 @@
 //! Registers are words; priorities, targets and SGI sources may be accessed as
 //! bytes, and routes as doublewords. Everything else is RAZ/WI.
 
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{AcqRel, Relaxed},
+};
 
-use super::irq::{BANK_SIZE, BANKS, Irq};
+use super::irq::{self, BANK_SIZE, BANKS, Irq};
 use super::list_reg::ListRegs;
 use super::registers::{Access, BitRegister, Change, Half};
 use super::{Version, Vgic};
@@ -116,16 +119,18 @@ impl Vgic {
         match (offset, self.version) {
             (0x004, Version::V3) => TYPER_LINES | TYPER_V3,
             (0x004, Version::V2) => TYPER_LINES | (self.vcpu_count as u32 - 1) << 5,
-            (0x000, Version::V2) => self.ctlr.load(SeqCst),
-            (0x000, Version::V3) => self.ctlr.load(SeqCst) | CTLR_FIXED_V3 | self.dist_write_pending(),
+            (0x000, Version::V2) => self.ctlr.load(Relaxed),
+            (0x000, Version::V3) => self.ctlr.load(Relaxed) | CTLR_FIXED_V3 | self.dist_write_pending(),
             (0x008, _) => IIDR,
             _ => 0,
         }
     }
 
-    /// GICD_CTLR.RWP: something that was disabled may still be delivered.
+    /// GICD_CTLR.RWP: something that was disabled may still be delivered. That
+    /// can be a private interrupt only if it was disabled here, by its group.
     fn dist_write_pending(&self) -> u32 {
-        let private = (0..self.vcpu_count).any(|vcpu| self.is_write_pending(vcpu, 0));
+        let private =
+            !self.groups().are_all_on() && (0..self.vcpu_count).any(|vcpu| self.is_write_pending(vcpu, 0));
         let pending = private || (1..BANKS).any(|bank| self.is_write_pending(0, bank));
         if pending { CTLR_WRITE_PENDING } else { 0 }
     }
@@ -144,7 +149,7 @@ impl Vgic {
             }),
             0xfe8 if self.version == Version::V2 => PIDR2_V2,
             0x6000..0x8000 if offset.is_multiple_of(8) => {
-                self.route(offset).map_or(0, |route| route.load(SeqCst))
+                self.route(offset).map_or(0, |route| route.load(Relaxed))
             }
             0xffe8 if self.version == Version::V3 => PIDR2_V3,
             // IGRPMODR, NSACR: one security state. PROPBASER and the like: no LPIs.
@@ -157,7 +162,11 @@ impl Vgic {
         match offset {
             0x000 => {
                 let groups = value & 3;
-                if self.ctlr.swap(groups, SeqCst) == groups { VcpuSet::EMPTY } else { self.everyone() }
+                if self.ctlr.swap(groups, AcqRel) == groups {
+                    return VcpuSet::EMPTY;
+                }
+                irq::publish();
+                self.everyone
             }
             0x400..0x800 => match self.dist_irq(offset - 0x400) {
                 Some(irq) => self.write_priorities(vcpu, irq, 4, value),
@@ -186,7 +195,7 @@ impl Vgic {
             (Width::Byte, 0x800..0xc00) => u64::from(self.read_targets(vcpu, offset - 0x800, 1)),
             (Width::Byte, 0xf10..0xf30) => u64::from(self.read_source_register(vcpu, offset, lrs)),
             (Width::Double, 0x6000..0x8000) if offset.is_multiple_of(8) => {
-                self.route(offset).map_or(0, |route| u64::from(route.load(SeqCst)))
+                self.route(offset).map_or(0, |route| u64::from(route.load(Relaxed)))
             }
             _ => 0,
         }
@@ -266,7 +275,7 @@ impl Vgic {
             let target = match self.dist_irq(first + byte).map(|irq| irq.spi()) {
                 None => 0,
                 Some(None) => u32::from(VcpuSet::one(vcpu).bits()),
-                Some(Some(spi)) => self.routes.get(spi).map_or(0, |route| route.load(SeqCst)),
+                Some(Some(spi)) => self.routes.get(spi).map_or(0, |route| route.load(Relaxed)),
             };
             value | target << (8 * byte)
         })
@@ -278,7 +287,7 @@ impl Vgic {
             Some(irq) if self.version == Version::V2 && self.vcpu_count > 1 => irq,
             _ => return VcpuSet::EMPTY,
         };
-        self.set_route(irq, u32::from(targets & self.everyone().bits()))
+        self.set_route(irq, u32::from(targets & self.everyone.bits()))
     }
 
     /// The route that an offset in 0x6000..0x8000 stands for (GICv3).
@@ -299,7 +308,7 @@ impl Vgic {
     /// Routes an SPI; private interrupts have no route and do nothing.
     fn set_route(&self, irq: Irq, value: u32) -> VcpuSet {
         match irq.spi().and_then(|spi| self.routes.get(spi)) {
-            Some(route) if route.swap(value, SeqCst) != value => self.observers(0, irq.bank(), irq.mask()),
+            Some(route) if route.swap(value, AcqRel) != value => self.observers(0, irq.bank(), irq.mask()),
             _ => VcpuSet::EMPTY,
         }
     }

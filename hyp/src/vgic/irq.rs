@@ -8,13 +8,15 @@
 //! **Orderings.** Whoever changes a property then looks at the others to see
 //! whether a vCPU must be told. Two CPUs doing that at once (one makes an
 //! interrupt pending, the other enables it) must not both see the old value
-//! of the other's word, so every access here is sequentially consistent. On
-//! AArch64 that is LDAXR/STLXR and LDAR/STLR: no extra barriers. The one
-//! exception is a home CPU reading its own words.
+//! of the other's word. So between the change and the look there is always a
+//! [`publish`], a full barrier: of two CPUs that both publish, the later one
+//! sees what the earlier one changed. With that, loads need no ordering of
+//! their own, and looking costs plain loads.
 
 use core::sync::atomic::{
     AtomicU8, AtomicU32,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{AcqRel, Relaxed, SeqCst},
+    fence,
 };
 
 use platform::intid::IntId;
@@ -90,7 +92,17 @@ impl Irq {
     }
 }
 
+/// Between changing the state and looking at it: makes sure that of any two
+/// CPUs that do so at least one sees the other's change.
+#[inline]
+pub(super) fn publish() {
+    fence(SeqCst);
+}
+
 /// One property of 32 interrupts, changed by any CPU.
+///
+/// Changes acquire and release, so that what was written before a bit was set
+/// (the sender of an SGI, say) is seen by whoever clears it.
 #[derive(Debug)]
 pub(super) struct Bits(AtomicU32);
 
@@ -103,25 +115,25 @@ impl Bits {
     /// All 32.
     #[inline]
     pub(super) fn get(&self) -> u32 {
-        self.0.load(SeqCst)
+        self.0.load(Relaxed)
     }
 
     /// Sets those in `mask`; returns which were set before.
     #[inline]
     pub(super) fn set(&self, mask: u32) -> u32 {
-        self.0.fetch_or(mask, SeqCst)
+        self.0.fetch_or(mask, AcqRel)
     }
 
     /// Clears those in `mask`; returns which were set before.
     #[inline]
     pub(super) fn clear(&self, mask: u32) -> u32 {
-        self.0.fetch_and(!mask, SeqCst)
+        self.0.fetch_and(!mask, AcqRel)
     }
 
     /// Replaces all 32 (reset, and registers that are written whole).
     #[inline]
     pub(super) fn replace(&self, value: u32) -> u32 {
-        self.0.swap(value, SeqCst)
+        self.0.swap(value, AcqRel)
     }
 
     /// Clears `mask` if it is set, and says whether it was. Mostly it is not,
@@ -142,13 +154,7 @@ impl HomeBits {
         Self(AtomicU32::new(0))
     }
 
-    /// As others see it.
-    #[inline]
-    pub(super) fn observe(&self) -> u32 {
-        self.0.load(SeqCst)
-    }
-
-    /// As the home CPU sees it, which wrote it last.
+    /// The word.
     #[inline]
     pub(super) fn get(&self) -> u32 {
         self.0.load(Relaxed)
@@ -157,7 +163,7 @@ impl HomeBits {
     /// Replaces the word. Home CPU only.
     #[inline]
     pub(super) fn put(&self, value: u32) {
-        self.0.store(value, SeqCst);
+        self.0.store(value, Relaxed);
     }
 
     /// Sets bits. Home CPU only: a load and a store, not an exclusive pair.
@@ -267,6 +273,12 @@ impl Groups {
     #[inline]
     pub(super) const fn from_ctlr(ctlr: u32) -> Self {
         Self(ctlr & 3)
+    }
+
+    /// Whether both are on, the usual case.
+    #[inline]
+    pub(super) const fn are_all_on(self) -> bool {
+        self.0 == 3
     }
 
     /// Which interrupts are in a group that is on, given who is in group 1.

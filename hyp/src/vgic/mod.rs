@@ -30,10 +30,15 @@
 //! Whatever may change what a vCPU should have in its list registers returns a
 //! [`VcpuSet`]. The caller owes each of them a [`Vgic::flush`] by its home CPU
 //! before it next enters the guest, and must interrupt that CPU if it is in
-//! the guest (or idle) now. Functions that take `lrs` have already flushed the
-//! vCPU they were called for; their result names only others. The change is
-//! visible before the function returns, so a caller that sets an attention
-//! flag afterwards (sequentially consistent) loses nothing.
+//! the guest (or idle) now. (A vCPU that is not resident and has nothing to
+//! run for gets a [`Vgic::flush_at_rest`] instead, so that it gives up what
+//! others wait for.) Functions that take `lrs` have already flushed the
+//! vCPU they were called for; their result names only others.
+//!
+//! There is a full barrier between the change and the return. So a caller that
+//! then reads whether the vCPU's CPU is idle, and a CPU that says it is idle
+//! and then calls [`Vgic::has_deliverable`] (which starts with a full barrier),
+//! cannot miss each other.
 //!
 //! # The life of an interrupt
 //!
@@ -53,9 +58,9 @@
 //!    again and routed elsewhere, that vCPU joins the result.
 //!
 //! Both "once more" pair with everyone else's order, which is *change, then
-//! read the claim*: in the one total order of these accesses (`irq.rs`), either
-//! the changer saw the claim as it now is, or the home CPU saw the change. The
-//! model in `tests/interleave.rs` tries every order.
+//! look at the claim*, each with a full barrier in between (`irq::publish`):
+//! either the changer sees the claim as it now is, or the home CPU sees the
+//! change.
 //!
 //! Level-triggered software interrupts are loaded with EOI maintenance, so
 //! that the home CPU hears of the deactivation and samples the line again.
@@ -73,10 +78,7 @@ mod sgi;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{
-    AtomicU8, AtomicU32,
-    Ordering::{Relaxed, SeqCst},
-};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use platform::intid::IntId;
 
@@ -113,6 +115,7 @@ pub enum Level {
 pub struct Vgic {
     version: Version,
     vcpu_count: usize,
+    everyone: VcpuSet,
     /// GICD_CTLR, its two group enables only.
     ctlr: AtomicU32,
     /// SPIs in some vCPU's list registers.
@@ -159,6 +162,7 @@ impl Vgic {
         let vgic = Self {
             version,
             vcpu_count,
+            everyone: VcpuSet::from_bits((u32::from(u8::MAX) >> (MAX_VCPUS - vcpu_count)) as u8),
             ctlr: AtomicU32::new(0),
             claimed: [const { Bits::new() }; SPI_BANKS],
             spis: [const { Bank::new() }; SPI_BANKS],
@@ -167,6 +171,12 @@ impl Vgic {
         };
         vgic.reset();
         vgic
+    }
+
+    /// Which GIC the guest sees.
+    #[inline]
+    pub const fn version(&self) -> Version {
+        self.version
     }
 
     /// Back to power-on. All vCPUs must have been saved. Input lines keep the
@@ -179,12 +189,12 @@ impl Vgic {
             Version::V2 => 0,
             Version::V3 => u32::MAX,
         };
-        self.ctlr.store(0, SeqCst);
+        self.ctlr.store(0, Relaxed);
         for state in &self.vcpus {
             state.home.reset();
             state.private.reset(SGI_LANES, group);
             for source in &state.sources {
-                source.store(0, SeqCst);
+                source.store(0, Relaxed);
             }
             state.asleep.store(1, Relaxed);
         }
@@ -193,7 +203,7 @@ impl Vgic {
             bank.reset(0, group);
         }
         for route in &self.routes {
-            route.store(0, SeqCst);
+            route.store(0, Relaxed);
         }
     }
 
@@ -265,13 +275,7 @@ impl Vgic {
     /// The groups that GICD_CTLR has on.
     #[inline]
     fn groups(&self) -> Groups {
-        Groups::from_ctlr(self.ctlr.load(SeqCst))
-    }
-
-    /// All vCPUs of this VM.
-    #[inline]
-    fn everyone(&self) -> VcpuSet {
-        VcpuSet::from_bits((u8::MAX as u32 >> (MAX_VCPUS - self.vcpu_count)) as u8)
+        Groups::from_ctlr(self.ctlr.load(Relaxed))
     }
 
     /// Interrupts of a bank that are pending and may be forwarded, claimed or not.
@@ -285,6 +289,7 @@ impl Vgic {
     /// holders of what is claimed, targets of what is now a candidate.
     #[inline]
     fn observers(&self, vcpu: usize, bank: usize, mask: u32) -> VcpuSet {
+        irq::publish();
         if bank == 0 {
             let held = self.vcpu(vcpu).home.held(0);
             return if mask & (held | self.deliverable(vcpu, 0)) == 0 {
@@ -333,7 +338,7 @@ impl Vgic {
     /// does not change keeps the interrupt's cache lines where they are.
     #[inline]
     fn target(&self, irq: Irq) -> Option<usize> {
-        let route = self.routes.get(irq.spi()?)?.load(SeqCst);
+        let route = self.routes.get(irq.spi()?)?.load(Relaxed);
         match self.version {
             // One CPU: ITARGETSR is RAZ/WI and there is nowhere else to go.
             Version::V2 if self.vcpu_count == 1 => Some(0),

@@ -91,6 +91,10 @@ impl Vgic {
                 if lr.is_pending() {
                     self.remember_pending(vcpu, lr, slot);
                 }
+                if !home.maintenance().contains(Maintenance::ENTRY_NOT_PRESENT) {
+                    // Counted before there was anything to count.
+                    lrs.take_eoi_count();
+                }
                 // Active in the state first, so that it is at no moment free.
                 self.bank(vcpu, slot.irq.bank()).active.set(slot.irq.mask());
                 home.spilled[slot.irq.bank()].set(slot.irq.mask());

@@ -10,12 +10,12 @@
 
 use core::sync::atomic::{
     AtomicU8, AtomicU16, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{AcqRel, Relaxed},
 };
 
 use platform::intid::IntId;
 
-use super::irq::{BANKS, HomeBits, Irq, Lanes};
+use super::irq::{self, BANKS, HomeBits, Irq, Lanes};
 use super::list_reg::{ListRegs, Lr, MAX_LIST_REGS, Maintenance, State};
 use super::{VcpuState, Vgic};
 use crate::vcpu_set::VcpuSet;
@@ -44,7 +44,10 @@ pub(super) struct Home {
     index_of: [AtomicU8; 32],
     /// The physical interrupt of each linked PPI.
     physical: [AtomicU16; 16],
-    /// Active list registers of a vCPU that is switched out.
+    /// What each list register would be loaded with if its interrupt came
+    /// again; empty if that is not to be forwarded now.
+    images: [AtomicU64; MAX_LIST_REGS],
+    /// What each list register in use holds while the vCPU is switched out.
     saved: [AtomicU64; MAX_LIST_REGS],
 }
 
@@ -55,6 +58,15 @@ pub(super) struct Slot {
     /// A level-triggered interrupt that is pending because software said so
     /// (ISPENDR) and stays so even when the line drops.
     pub(super) by_software: bool,
+}
+
+/// A list register that is looked at in a flush.
+struct Refresh {
+    /// What was read.
+    lr: Lr,
+    /// What to write, so far.
+    updated: Lr,
+    slot: Slot,
 }
 
 impl Slot {
@@ -83,6 +95,7 @@ impl Home {
             slots: [const { AtomicU8::new(0) }; MAX_LIST_REGS],
             index_of: [const { AtomicU8::new(0) }; 32],
             physical: [const { AtomicU16::new(0) }; 16],
+            images: [const { AtomicU64::new(0) }; MAX_LIST_REGS],
             saved: [const { AtomicU64::new(0) }; MAX_LIST_REGS],
         }
     }
@@ -117,19 +130,19 @@ impl Home {
     /// Linked PPIs.
     #[inline]
     pub(super) fn linked(&self) -> u32 {
-        self.linked.observe()
+        self.linked.get()
     }
 
     /// Interrupts of bank `bank` that are in a list register, as anyone sees it.
     #[inline]
     pub(super) fn held(&self, bank: usize) -> u32 {
-        self.held[bank % BANKS].observe()
+        self.held[bank % BANKS].get()
     }
 
     /// Those that were active when their home CPU last looked.
     #[inline]
     pub(super) fn active(&self, bank: usize) -> u32 {
-        self.active[bank % BANKS].observe()
+        self.active[bank % BANKS].get()
     }
 
     /// List registers in use.
@@ -147,6 +160,16 @@ impl Home {
     #[inline]
     fn set_slot(&self, index: usize, slot: Slot) {
         self.slots[index % MAX_LIST_REGS].store(slot.to_byte(), Relaxed);
+    }
+
+    #[inline]
+    fn image(&self, index: usize) -> Lr {
+        Lr::from_ich(self.images[index % MAX_LIST_REGS].load(Relaxed))
+    }
+
+    #[inline]
+    fn set_image(&self, index: usize, lr: Lr) {
+        self.images[index % MAX_LIST_REGS].store(lr.to_ich(), Relaxed);
     }
 
     /// Second half of a claim: `irq` is in list register `index`.
@@ -182,6 +205,39 @@ impl Home {
     }
 }
 
+/// The list registers of a vCPU that was saved.
+struct Saved<'a>(&'a Home);
+
+impl ListRegs for Saved<'_> {
+    fn count(&self) -> usize {
+        MAX_LIST_REGS
+    }
+
+    fn read(&self, index: usize) -> Lr {
+        Lr::from_ich(self.0.saved[index % MAX_LIST_REGS].load(Relaxed))
+    }
+
+    fn write(&mut self, index: usize, lr: Lr) {
+        self.0.saved[index % MAX_LIST_REGS].store(lr.to_ich(), Relaxed);
+    }
+
+    fn empty_mask(&self) -> u32 {
+        0
+    }
+
+    /// Restoring the vCPU does that.
+    fn maintain(&mut self, _wanted: Maintenance) {}
+
+    /// [`Vgic::save`] has taken it.
+    fn take_eoi_count(&mut self) -> u32 {
+        0
+    }
+
+    /// The physical interrupt is another vCPU's now. That this one owns it no
+    /// more is what [`Vgic::owns_physical`] says from here on.
+    fn deactivate(&mut self, _physical: IntId) {}
+}
+
 /// Why [`Vgic::deliver`] and its relatives are called, and so what to leave
 /// behind in the state when the interrupt cannot be loaded right away.
 #[derive(Clone, Copy)]
@@ -192,6 +248,17 @@ pub(super) enum Cause {
     Line,
     /// A GICv2 SGI from this vCPU: the source and the latch.
     SgiFrom(usize),
+}
+
+impl Cause {
+    /// A list register for an interrupt that came this way.
+    #[inline]
+    fn apply_to(self, lr: Lr) -> Lr {
+        match self {
+            Self::Edge | Self::Line => lr,
+            Self::SgiFrom(source) => lr.from_source(source),
+        }
+    }
 }
 
 impl Vgic {
@@ -252,18 +319,25 @@ impl Vgic {
     /// or waiting for one. Does not know the guest's priority mask, so it may
     /// say yes where the hardware would not signal; never no where it would.
     pub fn has_deliverable<L: ListRegs>(&self, vcpu: usize, lrs: &L) -> bool {
+        irq::publish();
         let home = &self.vcpu(vcpu).home;
         let in_list_register = Lanes(home.used.get()).any(|index| {
             let lr = lrs.read(index as usize);
             let irq = home.slot(index as usize).irq;
-            // An ended one may have come again since.
-            lr.is_pending() || !lr.is_active() && self.deliverable(vcpu, irq.bank()) & irq.mask() != 0
+            match lr.state() {
+                State::Pending => true,
+                // The hardware does not signal it before it is deactivated.
+                State::Active | State::PendingActive => false,
+                // It may have come again since it ended.
+                State::Inactive => self.deliverable(vcpu, irq.bank()) & irq.mask() != 0,
+            }
         });
         in_list_register || self.has_deliverable_at_rest(vcpu)
     }
 
     /// The same for a vCPU that was saved. Any CPU may ask.
     pub fn has_deliverable_at_rest(&self, vcpu: usize) -> bool {
+        irq::publish();
         (0..BANKS).any(|bank| {
             Lanes(self.candidates(vcpu, bank)).any(|lane| self.is_routed_to(vcpu, Irq::at(bank, lane)))
         })
@@ -277,9 +351,9 @@ impl Vgic {
         let kicks = self.unload(vcpu, lrs);
         let home = &self.vcpu(vcpu).home;
         for index in Lanes(home.used.get()) {
-            let lr = lrs.read(index as usize);
-            home.saved[index as usize % MAX_LIST_REGS].store(lr.to_ich(), Relaxed);
-            lrs.write(index as usize, Lr::EMPTY);
+            let index = index as usize;
+            Saved(home).write(index, lrs.read(index));
+            lrs.write(index, Lr::EMPTY);
         }
         if home.maintenance() != Maintenance::NONE {
             lrs.maintain(Maintenance::NONE);
@@ -292,13 +366,20 @@ impl Vgic {
     pub fn restore<L: ListRegs>(&self, vcpu: usize, lrs: &mut L) -> VcpuSet {
         let home = &self.vcpu(vcpu).home;
         for index in Lanes(home.used.get()) {
-            let saved = home.saved[index as usize % MAX_LIST_REGS].load(Relaxed);
-            lrs.write(index as usize, Lr::from_ich(saved));
+            let index = index as usize;
+            lrs.write(index, Saved(home).read(index));
         }
         if home.maintenance() != Maintenance::NONE {
             lrs.maintain(home.maintenance());
         }
         self.flush(vcpu, lrs)
+    }
+
+    /// Serves a kick of a vCPU that was saved and is not to run now: others may
+    /// wait for it to let go of an active interrupt. For its home CPU. Returns
+    /// the *other* vCPUs that must look.
+    pub fn flush_at_rest(&self, vcpu: usize) -> VcpuSet {
+        self.refresh(vcpu, &mut Saved(&self.vcpu(vcpu).home)).without(vcpu)
     }
 
     /// Drops everything the resident vCPU has in its list registers or active,
@@ -321,13 +402,14 @@ impl Vgic {
     /// they are routed to.
     #[inline]
     pub(super) fn candidates(&self, vcpu: usize, bank: usize) -> u32 {
-        let deliverable = self.deliverable(vcpu, bank);
-        // Mostly nothing is pending: don't look at the claims then.
-        if deliverable == 0 {
+        let state = self.bank(vcpu, bank);
+        let pending = state.pending();
+        // Mostly nothing is, and three loads is all this costs.
+        if pending == 0 {
             return 0;
         }
         let taken = if bank == 0 { self.vcpu(vcpu).home.held[0].get() } else { self.claimed(bank).get() };
-        deliverable & !taken
+        pending & state.forwardable(self.groups()) & !taken
     }
 
     /// Looks at every list register in use.
@@ -340,10 +422,17 @@ impl Vgic {
         for index in Lanes(home.used.get()) {
             let index = index as usize;
             let (lr, slot) = (lrs.read(index), home.slot(index));
-            kicks = kicks.union(match lr.state() {
-                State::Inactive => self.empty(vcpu, index, slot.irq, lrs),
-                State::Pending => self.refresh_pending(vcpu, index, lr, slot, lrs),
-                State::Active | State::PendingActive => self.refresh_active(vcpu, index, lr, slot, lrs),
+            if lr.state() == State::Inactive {
+                kicks = kicks.union(self.empty(vcpu, index, slot.irq, lrs));
+                continue;
+            }
+            let fresh = self.list_register_for(vcpu, slot.irq);
+            home.set_image(index, self.image_of(vcpu, slot.irq, fresh));
+            let updated = lr.with_rank_of(fresh);
+            kicks = kicks.union(if lr.is_active() {
+                self.refresh_active(vcpu, index, Refresh { lr, updated, slot }, lrs)
+            } else {
+                self.refresh_pending(vcpu, index, Refresh { lr, updated, slot }, lrs)
             });
         }
         kicks
@@ -353,8 +442,7 @@ impl Vgic {
         &self,
         vcpu: usize,
         index: usize,
-        lr: Lr,
-        slot: Slot,
+        Refresh { lr, mut updated, slot }: Refresh,
         lrs: &mut L,
     ) -> VcpuSet {
         let Slot { irq, by_software } = slot;
@@ -366,9 +454,9 @@ impl Vgic {
         if !self.is_still_wanted(vcpu, slot) {
             return self.pull_back(vcpu, index, lr, slot, lrs);
         }
-        // Not active, so there is nothing that a request could end.
+        // Not active (any more), so there is nothing that a request could end.
+        state.home.active[irq.bank()].clear(irq.mask());
         bank.drop_active.take(irq.mask());
-        let mut updated = lr.with_rank_of(self.list_register_for(vcpu, irq));
         if bank.latch.get() & irq.mask() != 0 {
             // It has come again before the guest saw it: that is one interrupt.
             bank.latch.clear(irq.mask());
@@ -394,17 +482,14 @@ impl Vgic {
         &self,
         vcpu: usize,
         index: usize,
-        lr: Lr,
-        slot: Slot,
+        Refresh { lr, mut updated, slot }: Refresh,
         lrs: &mut L,
     ) -> VcpuSet {
         let irq = slot.irq;
-        let home = &self.vcpu(vcpu).home;
         let bank = self.bank(vcpu, irq.bank());
-        home.mark_active(irq);
+        self.vcpu(vcpu).home.mark_active(irq);
         // The list register has it; two places would need two deactivations.
         bank.active.take(irq.mask());
-        let mut updated = lr;
         if bank.drop_pending.take(irq.mask()) {
             updated = updated.with_state(State::Active);
         }
@@ -499,6 +584,7 @@ impl Vgic {
         if irq.bank() != 0 {
             self.claimed(irq.bank()).clear(irq.mask());
         }
+        irq::publish();
         // After the claim: requests are made before the claim is read, so one
         // made to us is seen here and does not hit the next holder.
         bank.drop_pending.take(irq.mask());
@@ -539,12 +625,14 @@ impl Vgic {
             return VcpuSet::EMPTY;
         }
         state.home.hold(irq, index);
+        irq::publish();
         let due = self.deliverable(vcpu, irq.bank()) & irq.mask() != 0 && self.is_routed_to(vcpu, irq);
         if !due {
             return self.release(vcpu, index, irq);
         }
         let latched = bank.latch.take(irq.mask());
         let mut lr = self.list_register_for(vcpu, irq);
+        state.home.set_image(index, lr);
         if self.has_sources(irq) {
             let Some(source) = state.take_source(irq) else {
                 return self.release(vcpu, index, irq);
@@ -571,7 +659,9 @@ impl Vgic {
         home.hold(irq, index);
         home.mark_active(irq);
         self.bank(vcpu, irq.bank()).active.take(irq.mask());
-        lrs.write(index, self.list_register_for(vcpu, irq).with_state(State::Active));
+        let lr = self.list_register_for(vcpu, irq);
+        home.set_image(index, self.image_of(vcpu, irq, lr));
+        lrs.write(index, lr.with_state(State::Active));
     }
 
     /// A pending list register for `irq` as it is configured now.
@@ -589,37 +679,58 @@ impl Vgic {
         }
     }
 
+    /// What to remember for a held `irq`, whose list register would be `fresh`.
+    #[inline]
+    fn image_of(&self, vcpu: usize, irq: Irq, fresh: Lr) -> Lr {
+        let forwardable = self.bank(vcpu, irq.bank()).forwardable(self.groups());
+        if forwardable & irq.mask() == 0 { Lr::EMPTY } else { fresh }
+    }
+
     /// Loads the private interrupt `irq` of the resident vCPU at once if that
     /// takes no thought: its old list register has ended, or one is free.
     #[inline]
     pub(super) fn load_now<L: ListRegs>(&self, vcpu: usize, irq: Irq, cause: Cause, lrs: &mut L) -> VcpuSet {
         let state = self.vcpu(vcpu);
         let (home, bank) = (&state.home, &state.private);
-        let empty = lrs.empty_mask();
-        let held = home.held[0].get() & irq.mask() != 0;
-        let usable = if held {
-            empty & 1u32.wrapping_shl(home.index_of[irq.lane()].load(Relaxed) as u32)
-        } else {
-            empty & !home.used.get()
-        };
-        if usable != 0 && home.maintenance() == Maintenance::NONE {
-            let index = usable.trailing_zeros() as usize;
-            if !held {
-                home.hold(irq, index);
-            }
-            // The claim is visible: look (once) whether it may go. A request
-            // that we have not served yet was meant for an earlier one.
+        if home.maintenance() == Maintenance::NONE {
             let requests = bank.drop_pending.get() | bank.drop_active.get();
-            if bank.forwardable(self.groups()) & !requests & irq.mask() != 0 {
-                let lr = self.list_register_for(vcpu, irq);
-                lrs.write(
-                    index,
-                    if let Cause::SgiFrom(source) = cause { lr.from_source(source) } else { lr },
-                );
-                return VcpuSet::EMPTY;
+            if home.held[0].get() & irq.mask() == 0 {
+                if self.load_free(vcpu, irq, cause, lrs) {
+                    return VcpuSet::EMPTY;
+                }
+            } else if requests & irq.mask() == 0 {
+                // Whoever has changed anything about it since it was loaded has
+                // seen the claim and kicked us, and that flush has ended the
+                // claim or updated the image. So the image is good; only a
+                // request to drop the earlier one must not hit this one.
+                let index = home.index_of[irq.lane()].load(Relaxed) as usize % MAX_LIST_REGS;
+                let image = home.image(index);
+                if image.is_pending() && lrs.empty_mask() >> index & 1 != 0 {
+                    lrs.write(index, cause.apply_to(image));
+                    return VcpuSet::EMPTY;
+                }
             }
         }
         self.load_later(vcpu, irq, cause, lrs)
+    }
+
+    /// Claims `irq` and loads it into a list register that nobody uses, if
+    /// there is one and the guest wants it.
+    fn load_free<L: ListRegs>(&self, vcpu: usize, irq: Irq, cause: Cause, lrs: &mut L) -> bool {
+        let state = self.vcpu(vcpu);
+        let Some(index) = free_index(&state.home, lrs) else {
+            return false;
+        };
+        state.home.hold(irq, index);
+        irq::publish();
+        if state.private.forwardable(self.groups()) & irq.mask() == 0 {
+            // The flush that comes now finds an ended interrupt and lets go.
+            return false;
+        }
+        let lr = self.list_register_for(vcpu, irq);
+        state.home.set_image(index, lr);
+        lrs.write(index, cause.apply_to(lr));
+        true
     }
 
     /// The long way round for [`Self::load_now`].
@@ -667,17 +778,17 @@ pub(super) fn free_index<L: ListRegs>(home: &Home, lrs: &L) -> Option<usize> {
 impl VcpuState {
     /// Remembers that `source` has sent `irq`.
     pub(super) fn add_source(&self, irq: Irq, source: usize) {
-        self.sources[irq.lane() % 16].fetch_or(1u8.wrapping_shl(source as u32), SeqCst);
+        self.sources[irq.lane() % 16].fetch_or(1u8.wrapping_shl(source as u32), AcqRel);
     }
 
     /// Forgets that `source` has sent `irq`.
     pub(super) fn forget_source(&self, irq: Irq, source: usize) {
-        self.sources[irq.lane() % 16].fetch_and(!1u8.wrapping_shl(source as u32), SeqCst);
+        self.sources[irq.lane() % 16].fetch_and(!1u8.wrapping_shl(source as u32), AcqRel);
     }
 
     /// Who has sent `irq`, one bit per vCPU.
     pub(super) fn sources(&self, irq: Irq) -> u8 {
-        self.sources[irq.lane() % 16].load(SeqCst)
+        self.sources[irq.lane() % 16].load(Relaxed)
     }
 
     /// Whether anybody has sent `irq`.

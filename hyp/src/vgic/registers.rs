@@ -4,7 +4,7 @@
 //! Two bits: configuration. `dist.rs` and `redist.rs` find out whose bank an
 //! offset means; what a read or write of it does is here.
 
-use super::irq::{Irq, Lanes};
+use super::irq::{self, Irq, Lanes};
 use super::list_reg::ListRegs;
 use super::{SGI_LANES, Version, Vgic};
 use crate::vcpu_set::VcpuSet;
@@ -50,7 +50,8 @@ pub(super) struct Access {
 
 /// What lies in list registers is part of what a guest reads and writes here.
 /// For the accessing vCPU it is looked up; what *other* vCPUs have in theirs is
-/// known as of their home CPU's last look.
+/// known as of their home CPU's last look, and of an active one not whether it
+/// is pending again.
 impl Vgic {
     /// Reads a bit register of bank `bank`.
     #[inline]
@@ -172,17 +173,19 @@ impl Vgic {
                 // Asked before looking for a holder, and taken back where there
                 // is none: see `release` for why nothing is left behind.
                 state.drop_pending.set(value);
+                irq::publish();
                 state.drop_pending.clear(value & !self.in_list_registers(vcpu, bank));
                 value
             }
             BitRegister::SetActive => {
-                let value = value & !self.active_in_list_registers(vcpu, bank);
+                // A holder that finds its list register active takes it back.
                 state.active.set(value);
                 value
             }
             _ => {
                 state.active.clear(value);
                 state.drop_active.set(value);
+                irq::publish();
                 state.drop_active.clear(value & !self.in_list_registers(vcpu, bank));
                 value
             }
@@ -208,8 +211,8 @@ impl Vgic {
     pub(super) fn is_write_pending(&self, vcpu: usize, bank: usize) -> bool {
         let state = self.bank(vcpu, bank);
         let forwarded = state.enabled.get() & self.groups().select(state.group.get());
-        let held = self.in_list_registers(vcpu, bank) & !self.active_in_list_registers(vcpu, bank);
-        held & !forwarded != 0
+        let suspects = self.in_list_registers(vcpu, bank) & !forwarded;
+        suspects != 0 && suspects & !self.active_in_list_registers(vcpu, bank) != 0
     }
 
     /// Reads the priorities of `count` interrupts (1 or 4) from `first` on.
@@ -262,7 +265,7 @@ impl Vgic {
     /// Makes SGI `irq` pending on `vcpu`, or not, from each of `sources`.
     pub(super) fn write_sources(&self, vcpu: usize, irq: Irq, change: Change, sources: u8) {
         let state = self.vcpu(vcpu);
-        for source in Lanes(u32::from(sources & self.everyone().bits())) {
+        for source in Lanes(u32::from(sources & self.everyone.bits())) {
             match change {
                 Change::Set => state.add_source(irq, source as usize),
                 Change::Clear => state.forget_source(irq, source as usize),

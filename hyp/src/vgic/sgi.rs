@@ -62,7 +62,7 @@ impl Vgic {
         value: u64,
         lrs: &mut L,
     ) -> VcpuSet {
-        let mut targets = targets_of_system_register(value, from, self.everyone());
+        let mut targets = targets_of_system_register(value, from, self.everyone);
         let irq = Irq::at(0, (value >> 24 & 0xf) as u32);
         if register != SgiRegister::Sgi1R {
             targets = self.those_with_group_zero(targets, irq);
@@ -72,7 +72,7 @@ impl Vgic {
 
     /// vCPU `from`, resident here, wrote `value` to GICD_SGIR.
     pub(super) fn write_sgir<L: ListRegs>(&self, from: usize, value: u32, lrs: &mut L) -> VcpuSet {
-        let targets = targets_of_sgir(value, from, self.everyone());
+        let targets = targets_of_sgir(value, from, self.everyone);
         self.send(from, targets, Irq::at(0, value & 0xf), lrs)
     }
 

@@ -120,11 +120,11 @@ pub enum GicInfo {
     V2 {
         /// Distributor, GICD.
         dist: Region,
-        /// CPU interface, GICC.
+        /// CPU interface, GICC: both its 4 KiB pages, one after the other.
         cpu: Region,
         /// Virtual interface control, GICH.
         hyp: Region,
-        /// Virtual CPU interface, GICV: what a guest uses as its GICC.
+        /// Virtual CPU interface, GICV: what a guest uses as its GICC; both pages, likewise.
         vcpu: Region,
         /// Maintenance interrupt.
         maintenance: Option<IntId>,

@@ -75,21 +75,26 @@ pub enum Severity {
 impl Problem<'_> {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
-        match self.kind {
-            Kind::NoMemory
-            | Kind::TooManyReservations
-            | Kind::NoCpus
-            | Kind::NoGic
-            | Kind::GicNotVirtualisable
-            | Kind::NoMaintenanceInterrupt
-            | Kind::NoTimer
-            | Kind::TimerInterruptMissing => Severity::Fatal,
-            _ => Severity::Limiting,
-        }
+        self.kind.severity()
     }
 }
 
 impl<'dt> Kind<'dt> {
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::NoMemory
+            | Self::TooManyReservations
+            | Self::NoCpus
+            | Self::NoGic
+            | Self::GicNotVirtualisable
+            | Self::NoMaintenanceInterrupt
+            | Self::NoTimer
+            | Self::TimerInterruptMissing => Severity::Fatal,
+            _ => Severity::Limiting,
+        }
+    }
+
     /// The problem that a console was asked for and passed over, and the node to blame.
     pub(super) fn of_console(passed_over: PassedOver<'dt>) -> (Option<NodeRef<'dt>>, Self) {
         match passed_over {

@@ -10,7 +10,7 @@ use crate::{
     uart::early::{self, Console},
 };
 
-use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, ProblemKind, Region, Timer};
+use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, ProblemKind, Region, Severity, Timer};
 
 /// Reads the board's facts.
 pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
@@ -115,7 +115,7 @@ impl<'dt> Reader<'dt> {
                 }
                 b"arm,armv8-timer" | b"arm,armv7-timer" => return self.timer(node),
                 b"arm,psci" | b"arm,psci-0.2" | b"arm,psci-1.0" => return self.psci(node),
-                b"brcm,bcm2835-pm" => return self.board.bcm2835_pm = node.region(0),
+                b"brcm,bcm2835-pm" | b"brcm,bcm2835-pm-wdt" => return self.board.bcm2835_pm = node.region(0),
                 // i.MX 8M: the general power controller's interrupt part (Linux "fsl,imx-gpcv2" binding).
                 b"fsl,imx8mq-gpc" | b"fsl,imx7d-gpc" => {
                     // A third one would only cost its devices their interrupt number.
@@ -294,18 +294,37 @@ impl<'dt> Reader<'dt> {
         self.board.console = Some(info);
     }
 
-    /// Keeps a problem. What no longer fits is of a kind that has been listed often enough.
+    /// Keeps a problem. Once the list is full, one that stops the machine takes the place of one that does not.
     fn problem(&mut self, node: Option<NodeRef<'dt>>, kind: ProblemKind<'dt>) {
-        let _ = self.board.problems.push((node.map(|node| node.offset()), kind));
+        let problems = &mut self.board.problems;
+        let problem = (node.map(|node| node.offset()), kind);
+        if problems.push(problem).is_err()
+            && kind.severity() == Severity::Fatal
+            && let Some(last) = problems.iter_mut().rfind(|(_, kind)| kind.severity() == Severity::Limiting)
+        {
+            *last = problem;
+        }
     }
 }
 
 fn gic_v2(node: &Node<'_, '_>) -> Option<GicInfo> {
     Some(GicInfo::V2 {
         dist: node.region(0)?,
-        cpu: node.region(1)?,
+        cpu: contiguous(node.region(1)?),
         hyp: node.region(2)?,
-        vcpu: node.region(3)?,
+        vcpu: contiguous(node.region(3)?),
         maintenance: None,
     })
+}
+
+/// The 8 KiB of a CPU interface in one piece.
+///
+/// Boards for 64 KiB pages repeat each of its two 4 KiB pages over 64 KiB and say so by a size of 128 KiB (Server Base
+/// System Architecture, "GICv2m", and the "arm,gic" binding). At the usual distance from the start there is then not
+/// GICC_DIR but GICC_CTLR once more; the last copy of the first page and the first of the second are neighbours.
+fn contiguous(interface: Region) -> Region {
+    match interface.size {
+        0x2_0000 => Region { base: interface.base.saturating_add(0xf000), size: 0x2000 },
+        _ => interface,
+    }
 }

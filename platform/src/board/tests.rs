@@ -109,7 +109,7 @@ fn raspberry_pi_4() -> TreeBuilder {
         .cells("#size-cells", &[1])
         .cells("ranges", &[0x7e00_0000, 0, 0xfe00_0000, 0x180_0000, 0x4000_0000, 0, 0xff80_0000, 0x80_0000])
         .begin("watchdog@7e100000")
-        .text("compatible", "brcm,bcm2711-pm\0brcm,bcm2835-pm")
+        .text("compatible", "brcm,bcm2711-pm\0brcm,bcm2835-pm-wdt")
         .cells("reg", &[0x7e10_0000, 0x114])
         .end()
         .begin("serial@7e215040")
@@ -289,4 +289,51 @@ fn more_reservations_than_fit_are_reported() {
     let board = read(&blob);
     assert_eq!(board.reserved.len(), MAX_RESERVED);
     assert!(board.problems().any(|problem| problem.kind == ProblemKind::TooManyReservations));
+}
+
+#[test]
+fn a_fatal_problem_is_listed_however_many_there_are() {
+    let mut builder =
+        TreeBuilder::new().begin("cpus").cells("#address-cells", &[1]).cells("#size-cells", &[0]);
+    for mpidr in 0..MAX_PROBLEMS as u32 + 2 {
+        builder = builder.begin("cpu").text("device_type", "cpu").cells("reg", &[mpidr]).end();
+    }
+    let blob = builder.build();
+    let board = read(&blob);
+    assert_eq!(board.problems().count(), MAX_PROBLEMS);
+    for kind in [ProblemKind::NoMemory, ProblemKind::NoGic, ProblemKind::NoTimer] {
+        assert!(board.problems().any(|problem| problem.kind == kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_cpu_interface_spread_over_128_kib_is_taken_where_it_is_contiguous() {
+    let blob = TreeBuilder::new()
+        .begin("gic@f9010000")
+        .text("compatible", "arm,gic-400")
+        .cells(
+            "reg",
+            &[
+                0,
+                0xf901_0000,
+                0,
+                0x1_0000,
+                0,
+                0xf902_0000,
+                0,
+                0x2_0000,
+                0,
+                0xf904_0000,
+                0,
+                0x2_0000,
+                0,
+                0xf906_0000,
+                0,
+                0x2_0000,
+            ],
+        )
+        .build();
+    let Some(GicInfo::V2 { cpu, hyp, vcpu, .. }) = read(&blob).gic else { panic!("has a GICv2") };
+    assert_eq!((cpu, vcpu), (region(0xf902_f000, 0x2000), region(0xf906_f000, 0x2000)));
+    assert_eq!(hyp, region(0xf904_0000, 0x2_0000));
 }

@@ -10,7 +10,7 @@
 //! This code (and all of `dt` that it uses) runs before the MMU is on, at whatever address the image was loaded:
 //! no tables of pointers, no function pointers or trait objects, no formatting, no panics.
 
-use super::{Kind, UartInfo};
+use super::{Kind, Uart, UartInfo};
 use crate::dt::{Chosen, DtError, Interrupts, NodeRef, Tree, Walk, option};
 
 /// The command-line option that overrides `stdout-path`.
@@ -22,6 +22,20 @@ pub fn find(blob: &[u8]) -> Option<UartInfo> {
     let mut walk = Walk::new(&tree);
     let chosen = Chosen::find(&mut walk).ok()?;
     Some(select(&mut walk, &chosen, |_| {}).ok()??.info)
+}
+
+/// How often a full transmitter is looked at before a byte is given up: a fraction of a second on any board, and
+/// many times what a byte takes at 9600 baud. Without a limit, a UART whose clock is off would stop the boot mutely.
+const PATIENCE: u32 = 1 << 20;
+
+/// Sends `byte`, waiting for room.
+pub fn put_blocking(uart: &Uart, byte: u8) {
+    for _ in 0..PATIENCE {
+        if uart.try_put(byte) {
+            return;
+        }
+        core::hint::spin_loop();
+    }
 }
 
 /// The selected console and where it came from.

@@ -1,11 +1,29 @@
-//! The console's UART.
+//! The console's UART: found by [`early`], described by [`UartInfo`], driven through [`Uart`].
+//!
+//! The firmware has set baud rate and pins, and no driver here changes that; the two that do not send or receive as
+//! QEMU leaves them (Cadence, i.MX) are switched on. What is needed is small: send a byte if there is room, take one
+//! if there is one, and interrupts for both.
+//!
+//! One file per programming model, one table (`Kind::of_compatible`) from device tree to model. All of it may run
+//! before the MMU is on, see [`early`].
 
+mod cadence;
 pub mod early;
+mod imx;
+mod lpuart;
+mod ns16550;
+mod pl011;
 
 use crate::{
     dt::{Node, Trigger, word},
     intid::IntId,
+    mmio::Registers,
 };
+
+use self::{cadence::Cadence, imx::Imx, lpuart::Lpuart, ns16550::Ns16550, pl011::Pl011};
+
+/// Bytes from [`UartInfo::base`] that a driver may access: what to map.
+pub const BLOCK: u64 = 0x100;
 
 /// Which programming model a UART has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +63,13 @@ pub enum Width {
 impl Kind {
     /// The kind that one string of a `compatible` list means.
     ///
-    /// A new UART is one line here, one file beside this one and one arm per operation of [`Uart`](super::Uart).
+    /// A new UART is one line here, one file beside this one and its arms in [`Uart`].
     fn of_compatible(compatible: &[u8]) -> Option<Self> {
         Some(match compatible {
             b"arm,pl011" | b"arm,sbsa-uart" => Self::Pl011,
             b"brcm,bcm2835-aux-uart" => Self::Bcm2835Aux,
             b"fsl,imx6q-uart" | b"fsl,imx21-uart" => Self::Imx,
-            b"fsl,imx7ulp-lpuart" => Self::Lpuart,
+            b"fsl,imx7ulp-lpuart" | b"fsl,imx8qxp-lpuart" => Self::Lpuart,
             b"ns16550" | b"ns16550a" | b"ns16750" | b"fsl,ns16550" | b"snps,dw-apb-uart" => {
                 Self::Ns16550(Spacing { width: Width::Byte, shift: 0 })
             }
@@ -100,5 +118,111 @@ impl UartInfo {
             }
         }
         Some(Self { kind, base: node.region(0)?.base, interrupt: None, clock: number(b"clock-frequency") })
+    }
+}
+
+/// Whether an interrupt is let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// It is.
+    Enabled,
+    /// It is not.
+    Disabled,
+}
+
+impl Interrupt {
+    /// `register` with the bits of `mask` set or cleared.
+    fn apply(self, register: u32, mask: u32) -> u32 {
+        match self {
+            Self::Enabled => register | mask,
+            Self::Disabled => register & !mask,
+        }
+    }
+}
+
+/// A UART and where its registers are. Operations are not synchronised: whoever shares one holds a lock.
+#[derive(Clone, Copy, Debug)]
+pub enum Uart {
+    /// See [`Kind::Pl011`].
+    Pl011(Pl011),
+    /// See [`Kind::Ns16550`] and [`Kind::Bcm2835Aux`].
+    Ns16550(Ns16550),
+    /// See [`Kind::Imx`].
+    Imx(Imx),
+    /// See [`Kind::Lpuart`].
+    Lpuart(Lpuart),
+    /// See [`Kind::Cadence`].
+    Cadence(Cadence),
+}
+
+/// Calls the method of whichever driver it is.
+macro_rules! driver {
+    ($uart:expr, $driver:ident => $call:expr) => {
+        match $uart {
+            Uart::Pl011($driver) => $call,
+            Uart::Ns16550($driver) => $call,
+            Uart::Imx($driver) => $call,
+            Uart::Lpuart($driver) => $call,
+            Uart::Cadence($driver) => $call,
+        }
+    };
+}
+
+impl Uart {
+    /// The UART that `info` describes, with its registers ([`BLOCK`] bytes) at `registers`, ready to send.
+    pub fn new(info: &UartInfo, registers: Registers) -> Self {
+        match info.kind {
+            Kind::Pl011 => Self::Pl011(Pl011(registers)),
+            Kind::Bcm2835Aux => {
+                Self::Ns16550(Ns16550 { registers, spacing: Spacing { width: Width::Word, shift: 2 } })
+            }
+            Kind::Ns16550(spacing) => Self::Ns16550(Ns16550 { registers, spacing }),
+            Kind::Imx => {
+                let uart = Imx(registers);
+                uart.init();
+                Self::Imx(uart)
+            }
+            Kind::Lpuart => Self::Lpuart(Lpuart(registers)),
+            Kind::Cadence => {
+                let uart = Cadence(registers);
+                uart.init();
+                Self::Cadence(uart)
+            }
+        }
+    }
+
+    /// Hands `byte` to the transmitter; `false` if it has no room.
+    pub fn try_put(&self, byte: u8) -> bool {
+        driver!(self, uart => uart.try_put(byte))
+    }
+
+    /// A byte that was received, if one waits.
+    pub fn try_get(&self) -> Option<u8> {
+        driver!(self, uart => uart.try_get())
+    }
+
+    /// Whether received bytes interrupt. The line stays up until all are taken, or until [`Self::acknowledge`], after
+    /// which bytes that had been received before do not interrupt again.
+    pub fn set_rx_interrupt(&self, interrupt: Interrupt) {
+        driver!(self, uart => uart.set_rx_interrupt(interrupt));
+    }
+
+    /// Whether room in the transmitter interrupts. A PL011 does so only after its FIFO was filled: fill first, then
+    /// enable; disable when there is nothing left to send.
+    pub fn set_tx_interrupt(&self, interrupt: Interrupt) {
+        driver!(self, uart => uart.set_tx_interrupt(interrupt));
+    }
+
+    /// Takes note of an interrupt: call this first, then take what was received and send what waits, so that what
+    /// happens meanwhile raises the next one.
+    pub fn acknowledge(&self) {
+        match self {
+            Self::Pl011(uart) => uart.acknowledge(),
+            Self::Ns16550(uart) => uart.acknowledge(),
+            // Its flags follow the FIFOs by themselves.
+            Self::Imx(_) => {}
+            Self::Lpuart(uart) => uart.acknowledge(),
+            Self::Cadence(uart) => uart.acknowledge(),
+        }
     }
 }

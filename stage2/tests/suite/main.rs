@@ -11,3 +11,4 @@ mod mapping;
 mod oracle;
 mod property;
 mod teeth;
+mod threads;

@@ -166,6 +166,23 @@ mod refusal {
     }
 
     #[test]
+    fn mapping_that_runs_out_of_tables_gives_back_what_it_took() {
+        // A range of two pages in two tables needs four more tables.
+        for tables in 0..4 {
+            let machine = machine();
+            let mut space = space(&machine);
+            let before = machine.tables_in_use();
+            machine.allow_allocations(tables);
+            let both = range(2 * GIB1 - PAGE, 2 * PAGE);
+            let refused = space.map(both, pa(PAGE), Attributes::RAM, &machine);
+            assert_eq!(refused, Err(MapError::OutOfTables));
+            space.reclaim();
+            assert_eq!(machine.tables_in_use(), before, "with {tables} tables");
+            finish(space, &machine);
+        }
+    }
+
+    #[test]
     fn mapping_inside_a_block_is_refused() {
         let machine = machine();
         let space = space(&machine);
@@ -246,6 +263,30 @@ mod refusal {
         let machine = Machine::new(8);
         let geometry = Geometry::new(Granule::Kib4, 43, PaSize::Bits48).unwrap();
         assert_eq!(Space::new(geometry, Features::BASE, &machine).err(), Some(MapError::OutOfTables));
+    }
+}
+
+mod leaves {
+    use super::*;
+
+    #[test]
+    fn leaves_end_where_the_space_ends() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(0, PAGE), pa(0), Attributes::RAM, &machine).unwrap();
+        assert_eq!(space.leaves(range(0, 1 << 45)).count(), 1);
+        assert_eq!(space.leaves(range(1 << 40, 1 << 40)).count(), 0);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn first_and_last_leaf_may_reach_beyond_the_range() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(0, 2 * MIB2), pa(0), Attributes::RAM, &machine).unwrap();
+        let found: Vec<_> = space.leaves(range(MIB2 - PAGE, 2 * PAGE)).map(|mapping| mapping.range).collect();
+        assert_eq!(found, [range(0, MIB2), range(MIB2, MIB2)]);
+        finish(space, &machine);
     }
 }
 
@@ -412,6 +453,21 @@ mod protect {
         let of = |ipa| space.lookup(Ipa::new(ipa)).unwrap().attributes.permissions;
         assert_eq!(of(GIB1), Permissions::READ_ONLY);
         assert_eq!(of(GIB1 + PAGE), Permissions::ALL);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn protect_without_a_table_for_the_split_changes_nothing() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, 3 * GIB1), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        // Enough to split at the start, not at the end.
+        machine.allow_allocations(2);
+        let uneven = range(GIB1 + PAGE, 2 * GIB1);
+        let refused = space.protect(uneven, Permissions::READ_ONLY, &machine);
+        assert_eq!(refused, Err(MapError::OutOfTables));
+        let of_all = space.leaves(range(0, 1 << 40)).map(|mapping| mapping.attributes);
+        assert!(of_all.into_iter().all(|attributes| attributes == Attributes::RAM));
         finish(space, &machine);
     }
 

@@ -19,7 +19,7 @@ impl Stretch {
         let start = self.ipas.start.max(ipas.start);
         let end = self.ipas.end.min(ipas.end);
         let output = self.output + start.saturating_sub(self.ipas.start);
-        (start < end).then(|| Self { ipas: start..end, output, attributes: self.attributes })
+        (start < end).then_some(Self { ipas: start..end, output, attributes: self.attributes })
     }
 
     fn continues(&self, before: &Self) -> bool {

@@ -5,7 +5,7 @@ use core::fmt;
 use guest_kit::gic::{self, Version};
 use guest_kit::machine::{Host, UART_INTID};
 use guest_kit::timer::Timer;
-use guest_kit::{Machine, cpus, println, psci, sysreg, uart};
+use guest_kit::{Machine, cpus, print, println, psci, sysreg, uart};
 use heapless::String;
 
 use crate::taken;
@@ -59,7 +59,7 @@ macro_rules! ensure_eq {
         let (found, expected) = ($found, $expected);
         $crate::kit::ensure!(
             found == expected,
-            "{}: {found:#x?}, expected {expected:#x?}",
+            "{}: {found:x?}, expected {expected:x?} (hexadecimal)",
             format_args!($($argument)+)
         );
     }};
@@ -73,21 +73,23 @@ pub(crate) enum Outcome {
     Skipped,
 }
 
-/// Runs one claim and prints its line.
+/// Runs one claim and prints its line: the name first, so that a claim that
+/// hangs is known by it.
 pub(crate) fn run(case: &Case, machine: &Machine) -> Outcome {
+    print!("test {} ... ", case.name);
     if let Some(why) = case.needs.iter().find_map(|need| need.unmet(machine)) {
-        println!("test {} ... skipped: {why}", case.name);
+        println!("skipped: {why}");
         return Outcome::Skipped;
     }
     let verdict = (case.run)(machine);
     let tidied = tidy(machine);
     match verdict.and(tidied) {
         Ok(()) => {
-            println!("test {} ... ok", case.name);
+            println!("ok");
             Outcome::Passed
         }
         Err(Failure(why)) => {
-            println!("test {} ... FAILED: {why}", case.name);
+            println!("FAILED: {why}");
             Outcome::Failed
         }
     }

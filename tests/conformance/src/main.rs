@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Then it powers off. Whoever runs it fails the run if the last line is missing
-//! (the guest died), if nothing passed, or after a deadline: a claim can only
-//! hang in a way that also breaks its own waits, which are all limited.
+//! (the guest died), if nothing passed, or after a deadline: claims limit their
+//! waits, but a CPU that never leaves WFI or an exit can't.
 #![no_std]
 #![no_main]
 

@@ -2,7 +2,8 @@
 //!
 //! Each CPU writes its own row, so plain loads and stores suffice. Level
 //! interrupts are quietened at their device, or they would come for ever;
-//! [`leave_raised`] lets the timer's come a few times first.
+//! [`leave_raised`] lets the timers' come a few times first, and [`repeat`] arms
+//! them again.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -63,6 +64,11 @@ static ROWS: [Row; cpus::MAX] = [const {
 /// How many more timer interrupts are to find their timer still raised.
 static LEAVE_RAISED: AtomicU32 = AtomicU32::new(0);
 
+/// How many more timer interrupts are to arm their timer again, and how many
+/// ticks ahead.
+static REPEATS: AtomicU32 = AtomicU32::new(0);
+static PERIOD: AtomicU32 = AtomicU32::new(0);
+
 pub(crate) fn on_interrupt(intid: u32) {
     let row = row(cpus::this());
     if let Some(count) = row.counts.get(intid as usize) {
@@ -82,10 +88,20 @@ fn quieten(intid: u32) {
         return;
     }
     match intid {
-        VIRTUAL_TIMER_INTID => Timer::Virtual.stop(),
-        PHYSICAL_TIMER_INTID => Timer::Physical.stop(),
+        VIRTUAL_TIMER_INTID => stop_or_repeat(Timer::Virtual),
+        PHYSICAL_TIMER_INTID => stop_or_repeat(Timer::Physical),
         UART_INTID => uart::disable_interrupt(uart::Cause::Transmit),
         _ => {}
+    }
+}
+
+fn stop_or_repeat(timer: Timer) {
+    let left = REPEATS.load(Ordering::Relaxed);
+    if left == 0 {
+        timer.stop();
+    } else {
+        REPEATS.store(left - 1, Ordering::Relaxed);
+        timer.arm(timer.now() + u64::from(PERIOD.load(Ordering::Relaxed)));
     }
 }
 
@@ -126,8 +142,15 @@ pub(crate) fn leave_raised(times: u32) {
     LEAVE_RAISED.store(times, Ordering::Relaxed);
 }
 
+/// Lets the next `times` interrupts of a timer arm it again, `period` ticks ahead.
+pub(crate) fn repeat(times: u32, period: u32) {
+    PERIOD.store(period, Ordering::Relaxed);
+    REPEATS.store(times, Ordering::Relaxed);
+}
+
 /// Forgets everything.
 pub(crate) fn forget() {
+    REPEATS.store(0, Ordering::Relaxed);
     LEAVE_RAISED.store(0, Ordering::Relaxed);
     for row in &ROWS {
         row.total.store(0, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "start-up code: linker symbols and assembly")]
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::{cpus, machine, psci};
 
@@ -94,6 +94,9 @@ pub fn entry_counters() -> EntryCounters {
     }
 }
 
+/// Initialised data: true again only if the loader loaded the program again.
+static IS_FRESH: AtomicBool = AtomicBool::new(true);
+
 unsafe extern "Rust" {
     /// The program, named by `program!`.
     safe fn guest_main(machine: machine::Machine);
@@ -105,6 +108,10 @@ extern "C" fn guest_kit_boot(device_tree: usize, physical: u64, virtual_: u64) -
     ENTRY_VIRTUAL.store(virtual_, Ordering::Relaxed);
     // QEMU leaves x0 clear for an ELF file and the tree at the start of RAM.
     let device_tree = if device_tree == 0 { machine::RAM_BASE } else { device_tree };
+    // Plain accesses: exclusives may not work with the MMU off.
+    let is_fresh = IS_FRESH.load(Ordering::Relaxed);
+    IS_FRESH.store(false, Ordering::Relaxed);
+    assert!(is_fresh, "restarted without being loaded again");
     guest_main(machine::discover(device_tree));
     psci::system_off()
 }

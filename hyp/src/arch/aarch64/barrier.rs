@@ -28,6 +28,12 @@ pub fn wait_for_interrupt() {
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) }
 }
 
+/// Sleeps until another CPU sends an event, or for no reason.
+pub fn wait_for_event() {
+    // SAFETY: a hint.
+    unsafe { asm!("wfe", options(nostack, preserves_flags)) }
+}
+
 /// Wakes CPUs that wait for an event, after earlier stores are visible.
 pub fn send_event() {
     // SAFETY: a barrier and a hint.

@@ -25,7 +25,7 @@ _start:
     b       primary_entry           // code0
     .long   0                       // code1
     .quad   0                       // text_offset: any 2 MiB-aligned base will do
-    .quad   __image_end - __image_start
+    .quad   __image_size
     .quad   0xa                     // little endian, 4 KiB pages, anywhere in RAM
     .quad   0, 0, 0
     .ascii  "ARM\x64"
@@ -208,9 +208,9 @@ secondary_at_link_address:
 cpu_stack:
     adrp    x1, {stacks}
     add     x1, x1, :lo12:{stacks}
-    mov     x2, #{stack_stride}
+    ldr     x2, ={stack_stride}
     madd    x1, x2, x0, x1
-    mov     x2, #{stack_stride}
+    ldr     x2, ={stack_stride}
     add     x1, x1, x2              // a stack ends where its slot ends
     mov     sp, x1
     adrp    x1, {percpu}

@@ -17,6 +17,7 @@ use super::el2_tables::{PAGE, Purpose, Tables};
 use super::{EMERGENCY_STACK, GUARD, STACK, STACK_SLOT};
 use crate::percpu::MAX_CPUS;
 use core::mem::MaybeUninit;
+use platform::mmio::Registers;
 use platform::uart::{Uart, UartInfo, early};
 
 /// What the code before the MMU leaves for the code after it.
@@ -76,7 +77,7 @@ pub(super) extern "C" fn early_main(dtb: u64) {
     let stage = |text: &[u8]| {
         if let Some(info) = &console {
             // SAFETY: the MMU is off, so the register block is at its physical address.
-            let uart = unsafe { Uart::new(info, info.base as usize) };
+            let uart = Uart::new(info, unsafe { Registers::at(info.base as usize) });
             text.iter().for_each(|&byte| early::put_blocking(&uart, byte));
         }
     };
@@ -96,7 +97,7 @@ pub(super) extern "C" fn early_main(dtb: u64) {
 pub(super) extern "C" fn early_refuse_el1(dtb: u64) {
     let Some(info) = device_tree(dtb).and_then(early::find) else { return };
     // SAFETY: the MMU is off, so the register block is at its physical address.
-    let uart = unsafe { Uart::new(&info, info.base as usize) };
+    let uart = Uart::new(&info, unsafe { Registers::at(info.base as usize) });
     let text = b"\r\nentresol: started at EL1, but a hypervisor needs EL2. On QEMU add \
         -machine virtualization=on; on a board use firmware that enters kernels at EL2.\r\n";
     text.iter().for_each(|&byte| early::put_blocking(&uart, byte));
@@ -174,6 +175,11 @@ pub(super) fn secondary_entry_link_address() -> u64 {
 /// Bytes of memory that the image occupies, with its .bss and stacks.
 pub fn image_size() -> u64 {
     here!(__image_end) - here!(__image_start)
+}
+
+/// Whether `address` can be that of an instruction in the image.
+pub(super) fn is_code(address: u64) -> bool {
+    address % 4 == 0 && (here!(__image_start)..here!(__text_end)).contains(&address)
 }
 
 /// What `early_main` found out.

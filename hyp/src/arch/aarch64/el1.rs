@@ -18,6 +18,12 @@ macro_rules! el1_registers {
         }
 
         impl El1State {
+            /// As a vCPU finds them when it is switched on: MMU and caches off.
+            pub fn at_reset() -> Self {
+                // SCTLR_EL1's RES1 bits.
+                Self { sctlr: 0x30d0_0980, ..Self::default() }
+            }
+
             /// Reads the registers out of the processor.
             pub fn save(&mut self, has_pointer_authentication: PointerAuthentication) {
                 $(self.$field = read!($name);)*

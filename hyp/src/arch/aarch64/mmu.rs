@@ -5,9 +5,13 @@
 //! Memory enters it as Normal, device registers as Device, each when somebody
 //! asks for it; nothing is ever unmapped or remapped.
 
+#![expect(unsafe_code, reason = "says where device registers are")]
+
 use super::early::{image_offset, take_boot_tables};
 use super::el2_tables::{LINEAR_BASE, LINEAR_END, PAGE, Purpose, TableError, Tables};
 use core::fmt;
+use platform::board::Region;
+use platform::mmio::Registers;
 use spin::Mutex;
 
 /// The tables in use, taken over from `early` at first need.
@@ -44,6 +48,29 @@ pub fn map_device(address: u64, size: u64) -> Result<usize, MapError> {
     map(address, size, Purpose::Device)
 }
 
+/// Makes a block of device registers reachable.
+pub fn map_registers(region: Region) -> Result<Registers, MapError> {
+    map_device(region.base, region.size).map(registers_at)
+}
+
+/// The registers at an address that [`map_device`] returned, or in such a block.
+pub fn registers_at(address: usize) -> Registers {
+    // SAFETY: device mappings are never undone.
+    unsafe { Registers::at(address) }
+}
+
+/// Memory that the boot loader filled for us, as bytes.
+///
+/// # Panics
+///
+/// If it was not mapped by [`map_memory`] before.
+pub fn physical_bytes(region: Region) -> &'static [u8] {
+    let mapped = map_memory(region.base, region.size).expect("mapped before, so mapping it again is no change");
+    // SAFETY: mapped memory that nobody writes: the boot loader is done with
+    // it, and it is kept out of the pool.
+    unsafe { core::slice::from_raw_parts(mapped as *const u8, region.size as usize) }
+}
+
 /// Where the linear map has, or would have, physical `address`.
 pub const fn linear(address: u64) -> usize {
     (LINEAR_BASE + address) as usize
@@ -52,6 +79,17 @@ pub const fn linear(address: u64) -> usize {
 /// Physical address of the code that a CPU has to start at.
 pub fn secondary_entry_address() -> u64 {
     super::early::secondary_entry_link_address().wrapping_sub(image_offset())
+}
+
+/// Lets a CPU that spins on `release` (a spin table's `cpu-release-addr`) go to `entry`.
+pub fn release_cpu(release: u64, entry: u64) -> Result<(), MapError> {
+    let word = map_memory(release, 8)?;
+    // SAFETY: the device tree gives the word to whoever starts the CPU.
+    unsafe { (word as *mut u64).write_volatile(entry) };
+    // The CPU reads it with its caches off.
+    super::clean_invalidate_to_coherency(word, 8);
+    super::send_event();
+    Ok(())
 }
 
 fn map(address: u64, size: u64, purpose: Purpose) -> Result<usize, MapError> {

@@ -14,11 +14,15 @@ mod el1;
 mod el2_tables;
 mod gic_cpu;
 mod mmu;
+mod random;
 mod sysreg;
 mod timer;
 mod tlb;
 
-pub use barrier::{complete_inner, complete_system, instruction_sync, send_event, wait_for_interrupt};
+pub use barrier::{
+    complete_inner, complete_system, instruction_sync, send_event, wait_for_event, wait_for_interrupt,
+};
+pub use random::random;
 pub use cache::{clean_invalidate_to_coherency, invalidate_instructions};
 pub use control::{
     ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
@@ -31,13 +35,16 @@ pub use gic_cpu::{
     init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
     write_list_register,
 };
-pub use mmu::{MapError, linear, map_device, map_memory, secondary_entry_address};
+pub use mmu::{
+    MapError, linear, map_device, map_memory, map_registers, physical_bytes, registers_at, release_cpu,
+    secondary_entry_address,
+};
 pub use timer::{
     VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter,
 };
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
-use super::{FastFrame, GuestRegs};
+use super::GuestRegs;
 use crate::crash::FailedFrame;
 use crate::percpu::{MAX_CPUS, PerCpu};
 use crate::trap::sysreg::id::HostId;
@@ -47,7 +54,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use sysreg::{read, write};
 
 /// Bytes of a CPU's stack.
-const STACK: usize = 32 * 1024;
+const STACK: usize = 64 * 1024;
 /// Bytes of the stack that a failed CPU reports on.
 const EMERGENCY_STACK: usize = 8 * 1024;
 /// Unmapped bytes below each of the two: running off a stack faults.
@@ -113,7 +120,7 @@ pub fn image_address() -> u64 {
 }
 
 unsafe extern "C" {
-    fn guest_enter(regs: *mut GuestRegs, vcpu: *const Vcpu) -> u32;
+    fn guest_enter(regs: *mut GuestRegs, vcpu: *const ()) -> u32;
     fn copy_blocks(to: *mut u8, from: *const u8, blocks: usize);
 }
 
@@ -125,7 +132,7 @@ unsafe extern "C" {
 pub fn run_guest(regs: &mut GuestRegs, vcpu: &Vcpu) -> u32 {
     // SAFETY: `regs` outlives the call and is written by nobody else during
     // it; the guest cannot reach EL2's memory (stage 2).
-    unsafe { guest_enter(regs, vcpu) }
+    unsafe { guest_enter(regs, core::ptr::from_ref(vcpu).cast()) }
 }
 
 /// Copies `bytes` to `to`, block-wise as far as alignment allows.
@@ -149,9 +156,10 @@ pub unsafe fn copy_to(to: *mut u8, bytes: &[u8]) {
 
 /// This CPU's per-CPU block.
 pub fn percpu() -> &'static PerCpu {
+    let block = read!("tpidr_el2") as *const PerCpu;
     // SAFETY: boot.S set TPIDR_EL2 to this CPU's element of PER_CPU before any
     // Rust code could call this.
-    unsafe { &*(read!("tpidr_el2") as *const PerCpu) }
+    unsafe { &*block }
 }
 
 /// This CPU's index; 0 so early in boot that there is only one.
@@ -227,28 +235,30 @@ pub fn host_id() -> HostId {
     HostId::read_with(|register| id_register!(register; 1 2 3 4 5 6 7))
 }
 
-/// Return addresses up the stack from frame pointer `frame`, innermost first;
-/// stops at anything that is not a frame on this CPU's stack.
-pub fn return_addresses(frame: u64) -> impl Iterator<Item = u64> {
-    let stacks = STACKS.0.get().addr() as u64..emergency_stack_end(MAX_CPUS) as u64;
-    let mut frame = frame;
-    core::iter::from_fn(move || {
-        if frame % 16 != 0 || !stacks.contains(&frame) {
-            return None;
-        }
-        // SAFETY: a 16-byte aligned address in the stacks; a guard page is not
-        // a multiple of the stack away from a frame record that we follow.
-        let [next, address] = unsafe { (frame as *const [u64; 2]).read() };
-        frame = if next > frame { next } else { 0 };
-        (address != 0).then_some(address)
-    })
-    .take(16)
+/// Code addresses on the stack from `sp` up, the nearest first. The code keeps
+/// no frame pointers (they would cost every exit), so some of them are only
+/// leftovers; the chain of callers is among them.
+pub fn code_addresses(sp: u64) -> impl Iterator<Item = u64> {
+    let slots = STACKS.0.get().addr() as u64;
+    let slot_end = slots + ((sp.wrapping_sub(slots)) / STACK_SLOT as u64 + 1) * STACK_SLOT as u64;
+    let is_stack = sp >= slots && slot_end <= emergency_stack_end(MAX_CPUS) as u64 + STACK as u64;
+    // Below the stack proper lies a guard page: start above it if sp ran into it.
+    let start = sp.next_multiple_of(8).max(slot_end.saturating_sub(STACK as u64));
+    let end = if is_stack { slot_end } else { start };
+    (start..end)
+        .step_by(8)
+        .map(|address| {
+            // SAFETY: an aligned address within the mapped part of a stack.
+            unsafe { (address as *const u64).read_volatile() }
+        })
+        .filter(|&word| early::is_code(word))
+        .take(24)
 }
 
-/// The frame pointer of the caller.
-pub fn frame_pointer() -> u64 {
-    let frame: u64;
+/// The stack pointer of the caller, more or less.
+pub fn stack_pointer() -> u64 {
+    let sp: u64;
     // SAFETY: copies a register.
-    unsafe { core::arch::asm!("mov {}, x29", out(reg) frame, options(nomem, nostack, preserves_flags)) };
-    frame
+    unsafe { core::arch::asm!("mov {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    sp
 }

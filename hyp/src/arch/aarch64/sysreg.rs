@@ -6,12 +6,12 @@
 
 /// Reads a system register.
 macro_rules! read {
-    ($name:literal) => {{
+    ($($name:tt)+) => {{
         let value: u64;
         // SAFETY: reading a system register has no effect on memory; callers
         // in `arch` name only registers that the CPU they run on has.
         unsafe {
-            core::arch::asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags))
+            core::arch::asm!(concat!("mrs {}, ", $($name)+), out(reg) value, options(nomem, nostack, preserves_flags))
         };
         value
     }};

@@ -5,11 +5,9 @@
 use super::sysreg::{read, write};
 
 /// CNT*_CTL: enabled.
-pub const ENABLE: u64 = 1;
+const ENABLE: u64 = 1;
 /// CNT*_CTL: interrupt masked.
-pub const MASK: u64 = 2;
-/// CNT*_CTL: condition met (read-only).
-pub const STATUS: u64 = 4;
+const MASK: u64 = 2;
 
 /// The physical counter, ordered after earlier instructions.
 pub fn counter() -> u64 {

@@ -45,15 +45,16 @@
 // take the emergency stack first; TPIDR_EL1 is the one scratch register here
 // (a guest's, and it has run for the last time).
 .macro failed_slot number
-    .balign 0x80
+    .org    vectors + \number * 0x80
     msr     tpidr_el1, x0
     mov     x0, #\number
     b       el2_failed
 .endm
 
-// A slot that a guest reaches.
-.macro guest_slot handler
-    .balign 0x80
+// A slot that a guest reaches. (`.org` refuses to go back: a slot that outgrows
+// its 32 instructions does not assemble.)
+.macro guest_slot number, handler
+    .org    vectors + \number * 0x80
     save_clobbered
     ldr     x1, [sp, #FAST_REGS + 8]
     mov     x0, sp
@@ -79,18 +80,15 @@ vectors:
     failed_slot 5                   // IRQ: masked at EL2
     failed_slot 6                   // FIQ: masked at EL2
     failed_slot 7                   // SError
-    guest_slot {on_sync}            // lower EL, AArch64
-    guest_slot {on_irq}
-    guest_slot {on_irq}             // FIQ: group 0 does not reach us; look anyway
-    guest_slot {on_serror}
+    guest_slot 8, {on_sync}            // lower EL, AArch64
+    guest_slot 9, {on_irq}
+    guest_slot 10, {on_irq}             // FIQ: group 0 does not reach us; look anyway
+    guest_slot 11, {on_serror}
     failed_slot 12                  // lower EL, AArch32: only if EL1 were AArch32, and
     failed_slot 13                  // HCR_EL2.RW says that it is not (AArch32 at EL0
     failed_slot 14                  // below an AArch64 EL1 arrives in slots 8..11)
     failed_slot 15
-    .balign 0x80
-.if . - vectors - 0x800
-    .error "the vector table must be exactly 0x800 bytes"
-.endif
+    .org    vectors + 0x800
 .size vectors, . - vectors
 
 .section .text.switch, "ax", %progbits

@@ -4,7 +4,7 @@
 //! QEMU's `virt` has for the same devices: same names, addresses, interrupts and flags,
 //! so that a guest finds nothing it would not find there. What is in each node is
 //! required by that node's binding (Linux `Documentation/devicetree/bindings`) unless a
-//! comment says otherwise. [`writer`] knows the format, this file what to say in it.
+//! comment says otherwise. `writer` knows the format, this file what to say in it.
 
 mod writer;
 
@@ -39,8 +39,8 @@ pub struct GuestMachine<'a> {
     pub initrd: Option<Range<u64>>,
     /// The timer's frequency, only where firmware has left CNTFRQ_EL0 wrong.
     pub timer_hz: Option<u32>,
-    /// Random bytes, never given to two guests or twice to one. Without them a guest
-    /// without a random number instruction stays slow and predictable.
+    /// Random bytes that no other guest gets. Without them a guest that has no random
+    /// number instruction either stays slow and predictable.
     pub rng_seed: &'a [u8; RNG_SEED_LEN],
     /// Eight more, for where the kernel puts itself.
     pub kaslr_seed: u64,

@@ -127,6 +127,15 @@ fn interrupts_go_to_the_gic() {
 }
 
 #[test]
+fn flags_are_properties_without_a_value() {
+    for (path, name) in
+        [("/", "dma-coherent"), ("/intc@8000000", "interrupt-controller"), ("/timer", "always-on")]
+    {
+        assert_eq!(property(&machine(), path, name), Some(Vec::new()), "{name}");
+    }
+}
+
+#[test]
 fn longest_command_line_fits() {
     let cmdline = "x".repeat(crate::bundle::manifest::MAX_CMDLINE);
     let machine = GuestMachine { cmdline: &cmdline, cpus: 8, initrd: Some(1..2), ..machine() };

@@ -195,8 +195,8 @@ impl fmt::Display for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::EfiZboot => {
-                "this is an EFI zboot kernel with the real one compressed inside: build with CONFIG_EFI_ZBOOT off, \
-                 or take arch/arm64/boot/Image"
+                "this is an EFI zboot kernel with the real one compressed inside: pack it with `cargo xtask pack`, \
+                 which takes that out if it is gzip, or use arch/arm64/boot/Image"
             }
             Self::EfiProgram => "this is an EFI program: guests have no EFI firmware, use an arm64 Image, ELF or raw binary",
             Self::UbootImage => "this is a U-Boot image: take the kernel it was made from, or `dumpimage` it",

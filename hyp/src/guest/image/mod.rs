@@ -4,9 +4,9 @@
 //! copy where, where to start, and what to write into the device tree. Nothing is copied
 //! here. The format is told by content, never by name:
 //!
-//! - [arm64 `Image`](arm64), the format of Linux and of whatever boots like it;
-//! - [ELF](elf_file) for AArch64, loaded by physical address;
-//! - anything else is a raw binary, unless it is [recognised](not_bootable) as something
+//! - arm64 `Image` (`arm64`), the format of Linux and of whatever boots like it;
+//! - ELF for AArch64 (`elf_file`), loaded by physical address;
+//! - anything else is a raw binary, unless it is recognised (`not_bootable`) as something
 //!   that can't run, such as a compressed kernel.
 //!
 //! Places are QEMU's (`hw/arm/boot.c`), as far as guests can have come to rely on them:

@@ -128,18 +128,18 @@ mod places {
     #[test]
     fn elf_segments_go_to_their_physical_addresses() {
         let file = elf(
-            0xFFFF_0000_4010_0004,
+            0xFFFF_0000_4020_0004,
             &[
                 Load(0xFFFF_0000_4010_0000, 0x4010_0000, 0x800, 0x800),
-                Load(0xFFFF_0000_4020_0000, 0x4020_0000, 0x10, 0x3000),
+                Load(0xFFFF_0000_4020_0000, 0x4030_0000, 0x10, 0x3000),
             ],
         );
         let plan = plan(&file, None, 64 * MIB).unwrap();
-        assert_eq!((plan.format, plan.entry), (Format::Elf, 0x4010_0004));
+        assert_eq!((plan.format, plan.entry), (Format::Elf, 0x4030_0004));
         assert_eq!(plan.segments[0], Segment { ipa: 0x4010_0000, data: &file[0x1000..0x1800], zeroes: 0 });
         assert_eq!(
             plan.segments[1],
-            Segment { ipa: 0x4020_0000, data: &file[0x1000..0x1010], zeroes: 0x2FF0 }
+            Segment { ipa: 0x4030_0000, data: &file[0x1000..0x1010], zeroes: 0x2FF0 }
         );
     }
 
@@ -147,6 +147,21 @@ mod places {
     fn elf_may_name_its_entry_by_physical_address() {
         let file = elf(0x4010_0008, &[Load(0xFFFF_0000_0000_0000, 0x4010_0000, 0x800, 0x800)]);
         assert_eq!(plan(&file, None, 64 * MIB).unwrap().entry, 0x4010_0008);
+    }
+
+    #[test]
+    fn elf_segment_without_memory_is_skipped() {
+        let file = elf(0x4010_0000, &[Load(0, 0, 0, 0), Load(0x4010_0000, 0x4010_0000, 16, 16)]);
+        assert_eq!(plan(&file, None, 64 * MIB).unwrap().segments.len(), 1);
+    }
+
+    #[test]
+    fn initrd_at_the_end_leaves_room_for_the_device_tree() {
+        let file = elf(0x4000_0000, &[Load(0x4000_0000, 0x4000_0000, 0x1000, 0x1000)]);
+        let initrd = vec![0; 0x13_0000];
+        let plan = plan(&file, Some(&initrd), 2 * MIB).unwrap();
+        assert_eq!(plan.dtb, RAM_BASE + 2 * MIB - DTB_MAX);
+        assert_sound(&plan, 2 * MIB);
     }
 
     #[test]
@@ -162,6 +177,18 @@ mod places {
 
 mod refusals {
     use super::*;
+
+    #[test]
+    fn text_offset_of_2_mib_or_more() {
+        assert_eq!(refusal(&linux(2 * MIB, MIB)), ImageError::TextOffset { text_offset: 2 * MIB });
+    }
+
+    #[test]
+    fn program_headers_of_another_size() {
+        let mut file = elf(0x4010_0000, &[Load(0x4010_0000, 0x4010_0000, 16, 16)]);
+        file[54] = 32;
+        assert_eq!(elf_fault(&file), ElfFault::Damaged);
+    }
 
     #[test]
     fn kernel_larger_than_ram() {

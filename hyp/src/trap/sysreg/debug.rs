@@ -270,4 +270,46 @@ mod tests {
         let mut debug = after(&[(DBGCLAIMSET_EL1, 0x1f3), (DBGCLAIMCLR_EL1, 0x31)]);
         assert_eq!(read(&mut debug, DBGCLAIMCLR_EL1), Answer::Value(0xc2));
     }
+
+    #[test]
+    fn all_claim_tags_exist() {
+        assert_eq!(read(&mut DebugRegisters::new(), DBGCLAIMSET_EL1), Answer::Value(0xff));
+    }
+
+    #[test]
+    fn monitor_control_keeps_what_a_guest_can_set() {
+        assert_eq!(read(&mut after(&[(MDSCR_EL1, u64::MAX)]), MDSCR_EL1), Answer::Value(0xb001));
+    }
+
+    #[test]
+    fn lock_leaves_the_trap_of_the_communications_channel() {
+        assert_eq!(after(&[(MDSCR_EL1, u64::MAX)]).hardware().mdscr_el1, 0x1000);
+    }
+
+    #[test]
+    fn registers_of_an_absent_debugger_are_idle() {
+        let idle = [
+            MDCCINT_EL1,
+            OSDTRRX_EL1,
+            OSDTRTX_EL1,
+            OSECCR_EL1,
+            MDRAR_EL1,
+            OSDLR_EL1,
+            DBGPRCR_EL1,
+            DBGAUTHSTATUS_EL1,
+            MDCCSR_EL0,
+            DBGDTR_EL0,
+            DBGDTRRX_EL0,
+        ];
+        for register in idle {
+            let mut debug = DebugRegisters::new();
+            let writable = debug.access(register, Write, u64::MAX) == Answer::Changed;
+            let read_only = [MDRAR_EL1, DBGAUTHSTATUS_EL1, MDCCSR_EL0].contains(&register);
+            assert_eq!(
+                (read(&mut debug, register), writable),
+                (Answer::Value(0), !read_only),
+                "{register:?}"
+            );
+        }
+    }
 }

@@ -60,6 +60,7 @@ pub enum GicVersion {
 }
 
 /// The ID registers that guests of this machine see.
+#[derive(Clone)]
 pub struct IdView([u64; SPACE]);
 
 impl IdView {
@@ -211,6 +212,28 @@ mod tests {
     #[test]
     fn cortex_a72_keeps_its_cryptography() {
         assert_eq!(seen(ID_AA64ISAR0_EL1, &[0x0001_1120]), 0x0001_1120);
+    }
+
+    /// A machine with every feature that QEMU 10.0 has (`-cpu max`, memory tagging on).
+    #[test]
+    fn cpu_with_everything_is_cut_to_what_is_kept_apart() {
+        let rows = [
+            (ID_AA64PFR0_EL1, 0x1301_0011_2111_0222, 0x1101_0000_0111_0012),
+            (ID_AA64PFR1_EL1, 0x0000_0010_0100_0321, 0x0000_0000_0000_0021),
+            (ID_AA64DFR0_EL1, 0x1000_0000_1030_560a, 0x0000_00f0_0010_1006),
+            (ID_AA64ISAR0_EL1, 0x1221_1111_1021_2120, 0x1221_1111_1021_2120),
+            (ID_AA64ISAR1_EL1, 0x0111_2111_1021_1502, 0x0111_2111_1021_1502),
+            (ID_AA64ISAR2_EL1, 0x0000_0000_0011_0012, 0x0000_0000_0011_0010),
+            (ID_AA64MMFR0_EL1, 0x2100_0323_1020_1126, 0x0000_0000_0010_0122),
+            (ID_AA64MMFR1_EL1, 0x0110_1120_1031_2122, 0x0110_1020_0030_2002),
+            (ID_AA64MMFR2_EL1, 0x1221_0111_1201_1011, 0x1001_0011_1001_0011),
+            (ID_AA64MMFR3_EL1, 0x1000_0000_0000_0000, 0x0000_0000_0000_0000),
+        ];
+        let host: Vec<_> = rows.iter().map(|&(register, host, _)| (register, host)).collect();
+        let view = IdView::new(&[cpu(&host)], SHAPE);
+        for (register, _, guest) in rows {
+            assert_eq!(view.get(register), guest, "{register:?}");
+        }
     }
 
     #[test]

@@ -155,7 +155,7 @@ registers! {
 
 #[cfg(test)]
 mod tests {
-    use super::{ICC_SGI1R_EL1, ID_AA64MMFR0_EL1, SysReg};
+    use super::*;
     use crate::exit::{Esr, Syndrome, SysRegAccess};
 
     fn access(esr: u64) -> SysRegAccess {
@@ -185,5 +185,68 @@ mod tests {
     fn known_registers_have_their_names() {
         let names = [ID_AA64MMFR0_EL1, SysReg::new(3, 7, 15, 15, 7)].map(SysReg::name);
         assert_eq!(names, [Some("ID_AA64MMFR0_EL1"), None]);
+    }
+
+    #[test]
+    fn names_mean_what_an_assembler_takes_them_for() {
+        // As assembled by LLVM: MRS X0, name, or MSR name, X0 where a register is write-only.
+        let assembled = [
+            (ID_PFR0_EL1, 0xd538_0100),
+            (ID_ISAR0_EL1, 0xd538_0200),
+            (ID_ISAR1_EL1, 0xd538_0220),
+            (ID_ISAR2_EL1, 0xd538_0240),
+            (ID_ISAR3_EL1, 0xd538_0260),
+            (ID_ISAR4_EL1, 0xd538_0280),
+            (ID_ISAR5_EL1, 0xd538_02a0),
+            (ID_ISAR6_EL1, 0xd538_02e0),
+            (MVFR0_EL1, 0xd538_0300),
+            (MVFR1_EL1, 0xd538_0320),
+            (MVFR2_EL1, 0xd538_0340),
+            (ID_PFR2_EL1, 0xd538_0380),
+            (ID_AA64PFR0_EL1, 0xd538_0400),
+            (ID_AA64PFR1_EL1, 0xd538_0420),
+            (ID_AA64DFR0_EL1, 0xd538_0500),
+            (ID_AA64ISAR0_EL1, 0xd538_0600),
+            (ID_AA64ISAR1_EL1, 0xd538_0620),
+            (ID_AA64ISAR2_EL1, 0xd538_0640),
+            (ID_AA64ISAR3_EL1, 0xd538_0660),
+            (ID_AA64MMFR0_EL1, 0xd538_0700),
+            (ID_AA64MMFR1_EL1, 0xd538_0720),
+            (ID_AA64MMFR2_EL1, 0xd538_0740),
+            (ID_AA64MMFR3_EL1, 0xd538_0760),
+            (ACTLR_EL1, 0xd538_1020),
+            (ICC_SGI1R_EL1, 0xd518_cba0),
+            (ICC_ASGI1R_EL1, 0xd518_cbc0),
+            (ICC_SGI0R_EL1, 0xd518_cbe0),
+            (ICC_SRE_EL1, 0xd538_cca0),
+            (CNTP_TVAL_EL0, 0xd53b_e200),
+            (CNTP_CTL_EL0, 0xd53b_e220),
+            (CNTP_CVAL_EL0, 0xd53b_e240),
+            (MDCCINT_EL1, 0xd530_0200),
+            (MDSCR_EL1, 0xd530_0240),
+            (OSDTRRX_EL1, 0xd530_0040),
+            (OSDTRTX_EL1, 0xd530_0340),
+            (OSECCR_EL1, 0xd530_0640),
+            (DBGBVR0_EL1, 0xd530_0080),
+            (DBGBCR0_EL1, 0xd530_00a0),
+            (DBGWVR0_EL1, 0xd530_00c0),
+            (DBGWCR0_EL1, 0xd530_00e0),
+            (MDRAR_EL1, 0xd530_1000),
+            (OSLAR_EL1, 0xd510_1080),
+            (OSLSR_EL1, 0xd530_1180),
+            (OSDLR_EL1, 0xd530_1380),
+            (DBGPRCR_EL1, 0xd530_1480),
+            (DBGCLAIMSET_EL1, 0xd530_78c0),
+            (DBGCLAIMCLR_EL1, 0xd530_79c0),
+            (DBGAUTHSTATUS_EL1, 0xd530_7ec0),
+            (MDCCSR_EL0, 0xd533_0100),
+            (DBGDTR_EL0, 0xd533_0400),
+            (DBGDTRRX_EL0, 0xd533_0500),
+        ];
+        for (register, word) in assembled {
+            let [op0, op1, crn, crm, op2] = register.numbers();
+            let fields = op0 << 19 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5;
+            assert_eq!(fields, word & 0x1f_ffe0, "{register:?}");
+        }
     }
 }

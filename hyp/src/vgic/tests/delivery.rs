@@ -438,3 +438,14 @@ fn numbers_that_do_not_exist_do_nothing() {
     let _ = m.vgic.deliver_linked(0, IntId::sgi(3), &mut m.cpus[0]);
     assert_eq!(m.shown(0), []);
 }
+
+#[test]
+fn a_priority_that_changes_while_active_holds_for_the_next_one() {
+    let mut m = Machine::ready(Version::V3, 1);
+    m.send(0, 1, 3);
+    assert_eq!(m.iar(0), 3);
+    m.write_redist(0, 0, 0x1_0400, 0x4040_4040);
+    m.eoi(0, 3);
+    m.send(0, 1, 3);
+    assert_eq!(m.cpus[0].lrs[0].priority(), 0x40);
+}

@@ -6,8 +6,10 @@
 //! resident, each on a CPU of its own, and whose kicks are served at once.
 
 mod delivery;
+mod model;
 mod registers_v2;
 mod registers_v3;
+mod stress;
 mod switching;
 
 use super::{Level, ListRegs, Lr, MAX_LIST_REGS, Maintenance, SgiRegister, State, Version, Vgic};

@@ -155,3 +155,17 @@ fn reset_is_power_on_again() {
         assert_eq!((m.iar(0), m.iar(1)), (SPURIOUS, SPURIOUS));
     }
 }
+
+#[test]
+fn an_sgi_that_was_active_across_a_switch_can_be_sent_again() {
+    for version in VERSIONS {
+        let mut m = Machine::ready(version, 2);
+        m.send(0, 1, 3);
+        assert_eq!(m.iar(0), 3);
+        save(&mut m, 0);
+        restore(&mut m, 0);
+        m.eoi(0, 3);
+        m.send(0, 1, 3);
+        assert_eq!(m.shown(0), [(3, Pending)]);
+    }
+}

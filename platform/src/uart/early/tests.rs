@@ -86,3 +86,10 @@ fn a_framebuffer_is_passed_over_and_reported() {
 fn without_a_name_the_first_usable_uart_serves() {
     assert_eq!(base(&board(|chosen| chosen)), Some(0x1000));
 }
+
+#[test]
+fn a_transmitter_that_never_has_room_does_not_stop_the_boot() {
+    let mut block = crate::mmio::fake::FakeRegisters::new(0x100);
+    let info = UartInfo { kind: Kind::Lpuart, base: 0, interrupt: None, clock: None };
+    put_blocking(&Uart::new(&info, block.registers()), b'x');
+}

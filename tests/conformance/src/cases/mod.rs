@@ -22,6 +22,7 @@ mod hole_access_is_data_abort;
 mod hole_fetch_is_instruction_abort;
 mod id_registers_agree_between_cpus;
 mod interrupt_state_is_visible;
+mod interrupts_arrive_between_exits;
 mod level_comes_again_until_it_falls;
 mod maintenance_completes;
 mod masked_timer_stays_silent;
@@ -32,6 +33,7 @@ mod pointer_authentication_works;
 mod priority_mask_holds_back;
 mod psci_is_at_least_1_0;
 mod ram_is_as_large_as_the_tree_says;
+mod redistributor_of_another_cpu_can_be_set;
 mod redistributors_describe_the_cpus;
 mod registers_survive_calls;
 mod registers_survive_sleep;
@@ -39,6 +41,7 @@ mod registers_survive_time;
 mod registers_survive_traps;
 mod sgi_reaches_only_its_target;
 mod sgi_to_all_others_spares_the_sender;
+mod sgis_cross_without_loss;
 mod smc_answers_like_hvc;
 mod spi_follows_its_route;
 mod started_cpu_is_in_the_reset_state;
@@ -109,6 +112,9 @@ pub(crate) const ALL: &[Case] = &[
     case!(more_urgent_interrupt_preempts),
     case!(edge_while_active_comes_again),
     case!(deactivation_can_be_separate),
+    case!(interrupts_arrive_between_exits),
+    case!(sgis_cross_without_loss, TwoCpus),
+    case!(redistributor_of_another_cpu_can_be_set, TwoCpus, GicV3),
     // Last: they leave no register as it was.
     case!(every_system_register_read_is_decided),
     case!(any_call_returns, Hypervisor),
