@@ -175,6 +175,12 @@ impl Vgic {
         vgic
     }
 
+    /// Which GIC the guest sees.
+    #[inline]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
     /// Back to power-on. All vCPUs must have been saved. Input lines keep the
     /// level that their devices gave them, and links stay.
     pub fn reset(&self) {

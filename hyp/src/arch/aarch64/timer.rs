@@ -1,0 +1,70 @@
+//! The generic timer (DDI 0487, "The Generic Timer"): the counter, EL2's own
+//! timer (CNTHP, PPI 26) and the guest's virtual timer (CNTV, PPI 27).
+#![expect(unsafe_code, reason = "system registers")]
+
+use super::sysreg::{read, write};
+
+/// CNT*_CTL: enabled.
+const ENABLE: u64 = 1;
+/// CNT*_CTL: interrupt masked.
+const MASK: u64 = 2;
+
+/// The physical counter, ordered after earlier instructions.
+pub fn counter() -> u64 {
+    super::instruction_sync();
+    read!("cntpct_el0")
+}
+
+/// Its frequency in Hz, as firmware set it.
+pub fn counter_frequency() -> u64 {
+    read!("cntfrq_el0")
+}
+
+/// Arms EL2's timer: PPI 26 once the counter reaches `deadline`.
+pub fn arm_el2_timer(deadline: u64) {
+    write!("cnthp_cval_el2", deadline);
+    write!("cnthp_ctl_el2", ENABLE);
+}
+
+/// Disarms EL2's timer.
+pub fn disarm_el2_timer() {
+    write!("cnthp_ctl_el2", 0);
+}
+
+/// The guest's virtual timer, at rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VirtualTimer {
+    /// CNTV_CTL_EL0.
+    pub control: u64,
+    /// CNTV_CVAL_EL0, in guest time.
+    pub compare: u64,
+}
+
+impl VirtualTimer {
+    /// Reads the timer out of the processor and stops it there.
+    pub fn save() -> Self {
+        let timer = Self { control: read!("cntv_ctl_el0"), compare: read!("cntv_cval_el0") };
+        write!("cntv_ctl_el0", 0);
+        super::instruction_sync();
+        timer
+    }
+
+    /// Loads the timer; guest time is the physical counter minus `offset`.
+    pub fn load(self, offset: u64) {
+        write!("cntvoff_el2", offset);
+        write!("cntv_cval_el0", self.compare);
+        super::instruction_sync();
+        write!("cntv_ctl_el0", self.control);
+    }
+
+    /// When it fires, in physical counter ticks; `None` if it never will.
+    pub fn deadline(self, offset: u64) -> Option<u64> {
+        (self.control & (ENABLE | MASK) == ENABLE).then(|| self.compare.wrapping_add(offset))
+    }
+}
+
+/// Guest time now: the virtual counter of the resident vCPU.
+pub fn virtual_counter() -> u64 {
+    super::instruction_sync();
+    read!("cntvct_el0")
+}

@@ -1,0 +1,162 @@
+//! From a CPU with its MMU on to one that runs guests.
+//!
+//! [`primary`] reads like a table of contents. Stages 1 and 2 are before the
+//! MMU (`arch/aarch64/early.rs`); here each prints its number, so that a boot
+//! that stops says where. A failure says what is missing and what to do about it.
+
+use crate::bundle::Bundle;
+use crate::create::{self, Host};
+use crate::mem::{heap, pool, regions::FreeMemory};
+use crate::run::Loop;
+use crate::seed::{Quality, Seeds};
+use crate::smp::{self, Team};
+use crate::terminal::{self, say};
+use crate::vgic::Version;
+use crate::{arch, irq, lifecycle, machine, percpu, vm};
+use core::fmt::Display;
+use platform::board::Region;
+use platform::board::{Board, GicInfo};
+use platform::reset::Reset;
+
+/// The first CPU. `device_tree` is the physical address that the boot loader gave us.
+pub fn primary(device_tree: u64) -> ! {
+    heap::init();
+    percpu::register(0, arch::mpidr());
+    let handoff = arch::handoff();
+    open_console(&handoff);
+    terminal::stage(3);
+    let tree = Region { base: device_tree, size: handoff.dtb_size };
+    let board = read_board(tree);
+    set_reset(&board);
+    greet(&board);
+    add_memory(&board, tree);
+    terminal::stage(4);
+    let gic = irq::init(&board).unwrap_or_else(|error| give_up(error));
+    irq::init_cpu();
+    terminal::stage(5);
+    let team = smp::bring_up(&board, gic);
+    terminal::stage(6);
+    create_vms(&board, gic, team);
+    terminal::stage(7);
+    terminal::start(&board);
+    start_vms();
+    smp::release();
+    work(team, 0)
+}
+
+/// Every other CPU.
+pub fn secondary(index: usize) -> ! {
+    irq::init_cpu();
+    let team = smp::report_and_wait(index);
+    work(team, index)
+}
+
+/// Runs guests on this CPU, for ever.
+fn work(team: &Team, index: usize) -> ! {
+    team.apply_controls(index);
+    Loop::new().run()
+}
+
+/// Says why there is nothing left to do, and ends the machine.
+fn give_up(reason: impl Display) -> ! {
+    say!("{reason}");
+    machine::power_off()
+}
+
+/// The console that `early` found, at its address in the linear map.
+fn open_console(handoff: &arch::Handoff) {
+    let Some(info) = handoff.console else { return };
+    if let Ok(base) = arch::map_device(info.base, platform::uart::BLOCK) {
+        terminal::open(&info, arch::registers_at(base));
+    }
+}
+
+/// The board's facts from the device tree, or the end.
+fn read_board(tree: Region) -> Board<'static> {
+    if tree.size == 0 {
+        give_up(
+            "no device tree: x0 must hold its address at entry (QEMU: -dtb FILE; U-Boot: booti IMAGE - DTB; \
+             Raspberry Pi: leave device_tree alone in config.txt)",
+        );
+    }
+    if let Err(error) = arch::map_memory(tree.base, tree.size) {
+        give_up(error);
+    }
+    let board = Board::from_dt(arch::physical_bytes(tree)).unwrap_or_else(|error| give_up(error));
+    for problem in board.problems() {
+        say!("device tree: {problem}");
+    }
+    board
+}
+
+fn set_reset(board: &Board<'_>) {
+    if let Some(reset) = Reset::of(board, |region| arch::map_registers(region).ok()) {
+        machine::set_reset(reset);
+    }
+}
+
+fn greet(board: &Board<'_>) {
+    say!("Entresol {} on {}", env!("CARGO_PKG_VERSION"), board.model.unwrap_or("an unnamed board"));
+}
+
+/// Everything that the device tree calls memory and nobody uses goes to the pool.
+fn add_memory(board: &Board<'_>, tree: Region) {
+    let mut free = FreeMemory::of(&board.memory);
+    board.reserved.iter().for_each(|&region| free.remove(region));
+    free.remove(Region { base: arch::image_address(), size: arch::image_size() });
+    free.remove(tree);
+    if let Some(bundle) = board.initrd {
+        free.remove(bundle);
+    }
+    for region in free.aligned(pool::CHUNK) {
+        match arch::map_memory(region.base, region.size) {
+            Ok(_) => pool::add_mapped(region),
+            Err(error) => say!("{} MiB of memory left out: {error}", region.size >> 20),
+        }
+    }
+    if pool::free_bytes() == 0 {
+        give_up("no free memory: the device tree has no usable memory node");
+    }
+}
+
+/// Reads the bundle and makes the VMs; without any that can run there is no
+/// point in going on.
+fn create_vms(board: &Board<'_>, gic: Version, team: &Team) {
+    let Some(initrd) = board.initrd else {
+        give_up(
+            "no bundle: pass the file that `cargo xtask pack vms.toml` makes as the initrd (QEMU: -initrd FILE; \
+             U-Boot: booti IMAGE ADDRESS:SIZE DTB; Raspberry Pi: initramfs FILE followkernel)",
+        );
+    };
+    if let Err(error) = arch::map_memory(initrd.base, initrd.size) {
+        give_up(error);
+    }
+    let bundle = Bundle::parse(arch::physical_bytes(initrd)).unwrap_or_else(|error| give_up(error));
+    let (mut seeds, quality) = Seeds::new(None);
+    if quality == Quality::Weak {
+        say!("guests get weak random seeds: neither the device tree (/chosen/rng-seed) nor the CPU has better");
+    }
+    let host = Host {
+        ids: &team.ids,
+        gic,
+        virtual_interface: match &board.gic {
+            Some(GicInfo::V2 { vcpu, .. }) => Some(*vcpu),
+            _ => None,
+        },
+        features: team.features,
+        pa_size: team.pa_size,
+        cpus: team.cpus,
+        timer_hz: board.timer.frequency,
+    };
+    if create::create_all(&bundle, &host, &mut seeds) == 0 {
+        give_up("no VM can run: see above");
+    }
+}
+
+/// Starts what the manifest starts by itself.
+fn start_vms() {
+    for vm in vm::all().iter().filter(|vm| vm.config.autostart) {
+        // It is off: nobody else could have started it yet.
+        let _ = lifecycle::start(vm);
+    }
+}

@@ -1,0 +1,236 @@
+//! The loop of a physical CPU: whom to run, and until when.
+//!
+//! It is ordinary code: pick a vCPU, enter it, handle why it left, look after
+//! what is due, repeat; with nothing to do, sleep until an interrupt. Picking
+//! is a fair round robin with a time slice; the vCPU in the processor keeps it
+//! while nobody else wants it.
+
+use crate::arch::{self, PointerAuthentication};
+use crate::task::{Activity, Task};
+use crate::trap::{self, Leave};
+use crate::vcpu::Attention;
+use crate::vm::State;
+use crate::vpsci::Power;
+use crate::{irq, terminal};
+use alloc::vec::Vec;
+
+/// Time slices per second, when several vCPUs want one CPU.
+const SLICES_PER_SECOND: u64 = 500;
+
+/// One physical CPU's loop and the vCPUs that live there.
+pub struct Loop {
+    tasks: Vec<Task>,
+    /// Index of the vCPU in the processor.
+    resident: Option<usize>,
+    /// Whose stage-1 translations the TLB may hold, per VM: vCPU index.
+    last_run: Vec<Option<usize>>,
+    slice: u64,
+    slice_end: u64,
+    timer_armed: bool,
+    authentication: PointerAuthentication,
+}
+
+impl Loop {
+    /// The loop of this CPU.
+    pub fn new() -> Self {
+        let vcpus = arch::percpu().vcpus();
+        Self {
+            tasks: vcpus.iter().map(|&vcpu| Task::new(vcpu)).collect(),
+            resident: None,
+            last_run: (0..crate::vm::all().len()).map(|_| None).collect(),
+            slice: arch::counter_frequency() / SLICES_PER_SECOND,
+            slice_end: 0,
+            timer_armed: false,
+            authentication: PointerAuthentication::of_this_cpu(),
+        }
+    }
+
+    /// Runs for ever.
+    pub fn run(mut self) -> ! {
+        loop {
+            let more = self.look_after();
+            match self.pick() {
+                Some(index) => self.enter(index),
+                None if more => {}
+                None => self.idle(),
+            }
+        }
+    }
+
+    /// What is due besides running guests. `true` if there is more of it.
+    fn look_after(&mut self) -> bool {
+        let now = arch::counter();
+        let mut more = terminal::poll(now);
+        for index in 0..self.tasks.len() {
+            let Some(task) = self.tasks.get_mut(index) else { break };
+            task.check_timers(now);
+            if let Some(keeper) = &mut task.keeper {
+                more |= keeper.advance(task.vcpu.vm);
+            }
+            let vcpu = task.vcpu;
+            if vcpu.take(Attention::REPORT) {
+                self.report(index);
+            }
+            if vcpu.take(Attention::LIFECYCLE) {
+                self.follow_lifecycle(index);
+            }
+        }
+        // One of these steps may have asked a vCPU that was already looked at.
+        more || self.tasks.iter().any(|task| task.vcpu.attention().has_any(Attention::LOOP))
+    }
+
+    /// Brings one vCPU in line with its VM's state and its power state.
+    fn follow_lifecycle(&mut self, index: usize) {
+        let Some(task) = self.tasks.get_mut(index) else { return };
+        let (vm, vcpu) = (task.vcpu.vm, task.vcpu);
+        let parked = vm.is_parked(vcpu.index);
+        match vm.state() {
+            State::Running if parked => {
+                if vcpu.power.get() == Power::OnPending {
+                    if vm.unpark(vcpu.index) {
+                        match vcpu.power.take_start() {
+                            Some(start) => task.reset(start.entry, start.context),
+                            // Not ready to start yet: who turns it on calls again.
+                            None => vm.park(vcpu.index),
+                        }
+                    }
+                } else if task.activity != Activity::Parked && task.run == vm.run() {
+                    // Paused and resumed; if that was undone at once, we get called again.
+                    let _ = vm.unpark(vcpu.index);
+                }
+            }
+            State::Ending if !parked => self.park(index),
+            State::Paused if !parked => {
+                if self.resident == Some(index) {
+                    task.unload(self.authentication);
+                    self.resident = None;
+                }
+                vm.park(vcpu.index);
+            }
+            _ => {}
+        }
+    }
+
+    /// The vCPU is off: forgets its state and says that it let go.
+    fn park(&mut self, index: usize) {
+        let Some(task) = self.tasks.get_mut(index) else { return };
+        if self.resident == Some(index) {
+            task.discard();
+            self.resident = None;
+        }
+        task.activity = Activity::Parked;
+        task.vcpu.vm.park(task.vcpu.index);
+    }
+
+    /// Whose turn it is.
+    fn pick(&self) -> Option<usize> {
+        let first = match self.resident {
+            Some(index) if self.wants_cpu(index) && arch::counter() < self.slice_end => return Some(index),
+            Some(index) => index + 1,
+            None => 0,
+        };
+        let count = self.tasks.len();
+        (first..first + count).map(|index| index % count).find(|&index| self.wants_cpu(index))
+    }
+
+    fn wants_cpu(&self, index: usize) -> bool {
+        self.tasks.get(index).is_some_and(|task| task.is_ready() && !task.vcpu.vm.is_parked(task.vcpu.index))
+    }
+
+    /// Runs a vCPU until something needs this loop.
+    fn enter(&mut self, index: usize) {
+        self.make_resident(index);
+        self.arm_timer(index);
+        let Some(task) = self.tasks.get_mut(index) else { return };
+        task.activity = Activity::Ready;
+        let vcpu = task.vcpu;
+        if vcpu.take(Attention::INTERRUPTS) {
+            irq::show_interrupts(vcpu);
+        }
+        let leave = Leave::from_bits(arch::run_guest(&mut task.regs, vcpu));
+        match trap::handle(leave, task) {
+            trap::Next::Go => {}
+            trap::Next::Wait => task.activity = Activity::Waiting,
+            trap::Next::Off => self.park(index),
+        }
+    }
+
+    fn make_resident(&mut self, index: usize) {
+        if self.resident == Some(index) {
+            return;
+        }
+        if let Some(before) = self.resident.take().and_then(|before| self.tasks.get_mut(before)) {
+            before.unload(self.authentication);
+        }
+        let Some(task) = self.tasks.get_mut(index) else { return };
+        task.load(self.authentication);
+        if let Some(last) = self.last_run.get_mut(task.vcpu.vm.id)
+            && last.replace(task.vcpu.index) != Some(task.vcpu.index)
+        {
+            // Two vCPUs of one VM share a VMID but not their translations.
+            arch::flush_stage1_local();
+        }
+        self.resident = Some(index);
+        self.slice_end = arch::counter().wrapping_add(self.slice);
+    }
+
+    /// Arms EL2's timer for the next moment at which this loop has to look,
+    /// if there is one while `running` runs.
+    fn arm_timer(&mut self, running: usize) {
+        let own = self.tasks.get(running).and_then(|task| task.ptimer.deadline());
+        let mut deadline = earlier(own, terminal::deadline());
+        if self.tasks.len() > 1 {
+            for (index, task) in self.tasks.iter().enumerate().filter(|&(index, _)| index != running) {
+                let at = if self.wants_cpu(index) { Some(self.slice_end) } else { task.wake_deadline() };
+                deadline = earlier(deadline, at);
+            }
+        }
+        self.set_timer(deadline);
+    }
+
+    fn set_timer(&mut self, deadline: Option<u64>) {
+        match deadline {
+            Some(deadline) => arch::arm_el2_timer(deadline),
+            None if self.timer_armed => arch::disarm_el2_timer(),
+            None => {}
+        }
+        self.timer_armed = deadline.is_some();
+    }
+
+    /// Nobody wants the CPU: sleeps until an interrupt. The resident vCPU stays
+    /// where it is, so its virtual timer can be what wakes us.
+    fn idle(&mut self) {
+        let resident = self.resident;
+        let tasks = self
+            .tasks
+            .iter()
+            .enumerate()
+            .filter_map(|(index, task)| match resident == Some(index) {
+                true => task.ptimer.deadline(),
+                false => task.wake_deadline(),
+            })
+            .min();
+        self.set_timer(earlier(tasks, terminal::deadline()));
+        arch::wait_for_interrupt();
+        let vcpu = resident.and_then(|index| self.tasks.get(index)).map(|task| task.vcpu);
+        irq::handle_pending(vcpu);
+    }
+
+    /// Prints a vCPU's registers, for somebody at the prompt.
+    fn report(&mut self, index: usize) {
+        let resident = self.resident == Some(index);
+        if let Some(task) = self.tasks.get_mut(index) {
+            if resident {
+                // Out and in again: afterwards the copy in memory is the truth.
+                task.unload(self.authentication);
+                task.load(self.authentication);
+            }
+            task.print();
+        }
+    }
+}
+
+/// The earlier of two moments, if there is one.
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().min()
+}

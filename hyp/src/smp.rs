@@ -1,0 +1,146 @@
+//! Bringing the other CPUs up, and what all CPUs agree on.
+//!
+//! The first CPU enters each in the tables of [`crate::percpu`], starts it
+//! (PSCI or spin table), and waits until it has reported its ID registers. What
+//! guests see is the least that any CPU has, so nobody may run a guest before
+//! everybody has reported: the others sleep until [`release`].
+
+use crate::terminal::say;
+use crate::percpu::{self, MAX_CPUS};
+use crate::trap::sysreg::IdView;
+use crate::trap::sysreg::id::{GicVersion, GuestShape, HostId};
+use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
+use crate::vgic::Version;
+use crate::{arch, create};
+use alloc::vec::Vec;
+use arch::ForceWriteBack;
+use core::sync::atomic::{AtomicBool, Ordering};
+use platform::board::{Board, Cpu, Enable};
+use platform::psci;
+use spin::Once;
+use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize};
+
+/// How long a CPU may take to report, in seconds.
+const PATIENCE_SECONDS: u64 = 5;
+
+/// Each CPU's ID registers, once it is up.
+static REPORTS: [Once<HostId>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+
+/// What the CPUs agree on.
+static TEAM: Once<Team> = Once::new();
+
+/// Set when guests exist and may run.
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// What all CPUs that are up have in common.
+pub struct Team {
+    /// The CPUs that are up, one bit each.
+    pub cpus: u16,
+    /// The ID registers that guests see.
+    pub ids: IdView,
+    /// Stage-2 features of every CPU.
+    pub features: Features,
+    /// Physical address size of every CPU.
+    pub pa_size: PaSize,
+}
+
+impl Team {
+    /// Sets this CPU's controls so that guests see what [`Self::ids`] says.
+    pub fn apply_controls(&self, index: usize) {
+        let force = match self.features.fwb {
+            Fwb::On => ForceWriteBack::Yes,
+            Fwb::Off => ForceWriteBack::No,
+        };
+        if let Some(host) = REPORTS.get(index).and_then(Once::get) {
+            arch::init_cpu(host, &self.ids, force);
+        }
+    }
+}
+
+/// Starts every other CPU and waits for them. One that does not come up is
+/// named and left out.
+pub fn bring_up(board: &Board<'_>, gic: Version) -> &'static Team {
+    report(0);
+    let others = board.cpus.iter().filter(|cpu| cpu.mpidr != arch::mpidr());
+    for (index, cpu) in (1..MAX_CPUS).zip(others) {
+        percpu::register(index, cpu.mpidr);
+        start(board, cpu, index);
+    }
+    TEAM.call_once(|| agree(gic))
+}
+
+fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
+    let entry = arch::secondary_entry_address();
+    match (cpu.enable, board.psci) {
+        (Enable::Psci, Some(conduit)) => {
+            if let Err(error) = psci::cpu_on(conduit, cpu.mpidr, entry, 0) {
+                say!("CPU {index} ({:#x}) left out: the firmware's CPU_ON says: {error}", cpu.mpidr);
+                return;
+            }
+        }
+        (Enable::SpinTable { release_addr }, _) => {
+            if arch::release_cpu(release_addr, entry).is_err() {
+                say!("CPU {index} ({:#x}) left out: its cpu-release-addr can't be reached", cpu.mpidr);
+                return;
+            }
+        }
+        (Enable::Psci | Enable::Unknown, _) => {
+            say!("CPU {index} ({:#x}) left out: the device tree does not say how to start it", cpu.mpidr);
+            return;
+        }
+    }
+    let deadline = arch::counter() + PATIENCE_SECONDS * arch::counter_frequency();
+    while !REPORTS.get(index).is_some_and(Once::is_completed) {
+        if arch::counter() > deadline {
+            say!("CPU {index} ({:#x}) left out: no sign of life after {PATIENCE_SECONDS} s", cpu.mpidr);
+            return;
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Puts this CPU's ID registers on record: it is up.
+fn report(index: usize) {
+    if let Some(slot) = REPORTS.get(index) {
+        slot.call_once(arch::host_id);
+    }
+}
+
+/// For every CPU but the first: reports, and sleeps until guests may run.
+pub fn report_and_wait(index: usize) -> &'static Team {
+    report(index);
+    loop {
+        if RELEASED.load(Ordering::Acquire)
+            && let Some(team) = TEAM.get()
+        {
+            return team;
+        }
+        arch::wait_for_event();
+    }
+}
+
+/// Lets the other CPUs run guests.
+pub fn release() {
+    RELEASED.store(true, Ordering::Release);
+    arch::send_event();
+}
+
+/// The least that any CPU has.
+fn agree(gic: Version) -> Team {
+    let hosts: Vec<HostId> = REPORTS.iter().filter_map(Once::get).cloned().collect();
+    let cpus = REPORTS.iter().enumerate().filter(|(_, report)| report.is_completed());
+    let cpus = cpus.fold(0, |bits, (index, _)| bits | 1 << index);
+    let least = |register, shift: u32| hosts.iter().map(|host| host.get(register) >> shift & 0xf).min().unwrap_or(0);
+    let pa_size = PaSize::from_parange(least(ID_AA64MMFR0_EL1, 0)).unwrap_or(PaSize::Bits32);
+    let features = Features {
+        fwb: if least(ID_AA64MMFR2_EL1, 40) >= 1 { Fwb::On } else { Fwb::Off },
+        access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 { AccessFlag::Hardware } else { AccessFlag::Software },
+        vmid: if least(ID_AA64MMFR1_EL1, 4) >= 2 { VmidSize::Bits16 } else { VmidSize::Bits8 },
+    };
+    let gic = match gic {
+        Version::V2 => GicVersion::V2,
+        Version::V3 => GicVersion::V3,
+    };
+    let ids = IdView::new(&hosts, GuestShape { ipa_bits: create::ipa_bits(pa_size), gic });
+    Team { cpus, ids, features, pa_size }
+}

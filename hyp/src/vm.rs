@@ -1,0 +1,291 @@
+//! A virtual machine: memory, vCPUs, devices, and where it is in its life.
+//!
+//! VMs are created once, at boot, from the bundle, and live as long as the
+//! machine; *starting* and *ending* one is a change of state. A state changes
+//! by compare-and-exchange, so of two requests at once one wins and the other
+//! is told. The work that a state asks for is done by one CPU, the home of
+//! vCPU 0, a little at a time (see [`crate::lifecycle`]).
+//!
+//! ```text
+//!         start                 loaded
+//!   Off ────────► Loading ────────────► Running ◄──► Paused
+//!    ▲               ▲                     │            │
+//!    │               │ restart             │ end        │ end
+//!    └───────────────┴────────── Ending ◄──┴────────────┘
+//!                    all vCPUs parked
+//! ```
+
+use crate::bundle::VmConfig;
+use crate::lifecycle::{Ending, Images};
+use crate::mem::guest::GuestMemory;
+use crate::guest::layout;
+use crate::trap::sysreg::IdView;
+use crate::vcpu::{Attention, Vcpu};
+use crate::vcpu_set::VcpuSet;
+use crate::vgic::{Level, Vgic};
+use crate::vpl011::{self, Vpl011};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use spin::Once;
+
+/// Where a VM is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Created or ended; no vCPU runs.
+    Off,
+    /// Its images are being copied.
+    Loading,
+    /// Its vCPUs run as PSCI says.
+    Running,
+    /// As running, but no vCPU is entered.
+    Paused,
+    /// Its vCPUs are being parked.
+    Ending,
+}
+
+impl State {
+    fn from_bits(bits: u8) -> Self {
+        match bits {
+            1 => Self::Loading,
+            2 => Self::Running,
+            3 => Self::Paused,
+            4 => Self::Ending,
+            _ => Self::Off,
+        }
+    }
+
+    /// As the prompt shows it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Loading => "loading",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+/// One virtual machine.
+pub struct Vm {
+    /// Which VM this is, from 0, in the order of the manifest.
+    pub id: usize,
+    /// What the manifest says.
+    pub config: VmConfig,
+    /// The ID registers that it sees.
+    pub ids: IdView,
+    /// Its interrupt controller.
+    pub vgic: Vgic,
+    /// Its console.
+    pub console: &'static Vpl011,
+    /// Its memory, and where that is.
+    pub memory: GuestMemory,
+    /// VTTBR_EL2: root of its stage 2, and VMID.
+    pub vttbr: u64,
+    /// VTCR_EL2.
+    pub vtcr: u64,
+    /// What is loaded at each start.
+    pub images: Images,
+    vcpus: Once<&'static [Vcpu]>,
+    state: AtomicU8,
+    ending: AtomicU8,
+    parked: AtomicU8,
+    run: AtomicU32,
+    counter_offset: AtomicU64,
+    paused_at: AtomicU64,
+}
+
+/// Everything a VM is made of, gathered by [`crate::create`].
+pub struct Parts {
+    /// See [`Vm::id`].
+    pub id: usize,
+    /// See [`Vm::config`].
+    pub config: VmConfig,
+    /// See [`Vm::ids`].
+    pub ids: IdView,
+    /// See [`Vm::vgic`].
+    pub vgic: Vgic,
+    /// See [`Vm::console`].
+    pub console: &'static Vpl011,
+    /// See [`Vm::memory`].
+    pub memory: GuestMemory,
+    /// See [`Vm::vttbr`].
+    pub vttbr: u64,
+    /// See [`Vm::vtcr`].
+    pub vtcr: u64,
+    /// See [`Vm::images`].
+    pub images: Images,
+}
+
+impl Vm {
+    /// A VM that is off and has no vCPU yet.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { id, config, ids, vgic, console, memory, vttbr, vtcr, images } = parts;
+        Self {
+            id,
+            config,
+            ids,
+            vgic,
+            console,
+            memory,
+            vttbr,
+            vtcr,
+            images,
+            vcpus: Once::new(),
+            state: AtomicU8::new(State::Off as u8),
+            ending: AtomicU8::new(0),
+            parked: AtomicU8::new(0),
+            run: AtomicU32::new(0),
+            counter_offset: AtomicU64::new(0),
+            paused_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives the VM its vCPUs, once, right after it is created.
+    pub fn set_vcpus(&self, vcpus: &'static [Vcpu]) {
+        self.vcpus.call_once(|| vcpus);
+        self.parked.store(self.all(), Ordering::Release);
+    }
+
+    /// Its vCPUs, by index.
+    pub fn vcpus(&self) -> &'static [Vcpu] {
+        self.vcpus.get().copied().unwrap_or(&[])
+    }
+
+    /// Its name, for messages.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> State {
+        State::from_bits(self.state.load(Ordering::SeqCst))
+    }
+
+    /// One step of its life, if it still is where the caller thinks it is. All
+    /// vCPUs look up.
+    pub fn step(&self, from: State, to: State) -> Result<(), State> {
+        self.state
+            .compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst)
+            .map_err(State::from_bits)?;
+        self.vcpus().iter().for_each(|vcpu| vcpu.attend(Attention::LIFECYCLE));
+        Ok(())
+    }
+
+    /// Asks for the end of this run, from any CPU. `false` if it was not
+    /// running, or somebody else asked first.
+    pub fn end(&self, ending: Ending) -> bool {
+        // The reason first: whoever sees `Ending` must find it. A race of two
+        // reasons is decided here, a race with the state below.
+        if self.ending.compare_exchange(0, ending as u8, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return false;
+        }
+        let ended = self.step(State::Running, State::Ending).is_ok()
+            || self.step(State::Paused, State::Ending).is_ok();
+        if !ended {
+            self.ending.store(0, Ordering::Release);
+        }
+        ended
+    }
+
+    /// Why the run is ending; taken by who ends it.
+    pub fn take_ending(&self) -> Option<Ending> {
+        Ending::from_bits(self.ending.swap(0, Ordering::AcqRel))
+    }
+
+    /// vCPU `index` has let go of its processor. The last one calls the keeper.
+    pub fn park(&self, index: usize) {
+        let bit = VcpuSet::one(index).bits();
+        let before = self.parked.fetch_or(bit, Ordering::SeqCst);
+        if before | bit == self.all()
+            && let Some(first) = self.vcpus().first()
+        {
+            first.attend(Attention::LIFECYCLE);
+        }
+    }
+
+    /// vCPU `index` takes its processor again; `false` if the VM does not run
+    /// any more. First the bit, then the look: whoever ends or pauses the VM
+    /// changes the state first and looks at the bits then, so one of the two
+    /// sees the other.
+    pub fn unpark(&self, index: usize) -> bool {
+        self.parked.fetch_and(!VcpuSet::one(index).bits(), Ordering::SeqCst);
+        let runs = self.state() == State::Running;
+        if !runs {
+            self.park(index);
+        }
+        runs
+    }
+
+    /// Whether vCPU `index` has let go.
+    pub fn is_parked(&self, index: usize) -> bool {
+        VcpuSet::from_bits(self.parked.load(Ordering::SeqCst)).contains(index)
+    }
+
+    /// Whether no vCPU of this VM is in a processor.
+    pub fn all_parked(&self) -> bool {
+        self.parked.load(Ordering::SeqCst) == self.all()
+    }
+
+    /// Which run this is: 0 before the first start.
+    pub fn run(&self) -> u32 {
+        self.run.load(Ordering::Relaxed)
+    }
+
+    /// Begins another run, while no vCPU is in a processor.
+    pub fn begin_run(&self, now: u64) {
+        self.set_counter_offset(now);
+        self.run.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Makes the vCPUs in `set` look at their interrupts.
+    pub fn kick(&self, set: VcpuSet) {
+        for index in set.iter() {
+            if let Some(vcpu) = self.vcpus().get(index) {
+                vcpu.attend(Attention::INTERRUPTS);
+            }
+        }
+    }
+
+    /// Applies the console's interrupt line as it is now. Who must look.
+    pub fn show_console_line(&self) -> VcpuSet {
+        let level = match self.console.line() {
+            vpl011::Level::Low => Level::Low,
+            vpl011::Level::High => Level::High,
+        };
+        self.vgic.set_spi_line(layout::UART_INTID, level)
+    }
+
+    /// What the physical counter is ahead of guest time, in ticks.
+    pub fn counter_offset(&self) -> u64 {
+        self.counter_offset.load(Ordering::Relaxed)
+    }
+
+    /// Sets guest time, while no vCPU is in a processor.
+    pub fn set_counter_offset(&self, offset: u64) {
+        self.counter_offset.store(offset, Ordering::Relaxed);
+    }
+
+    /// The VM is about to be paused, the counter being at `now`.
+    pub fn note_pause(&self, now: u64) {
+        self.paused_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Guest time stood still since [`Self::note_pause`]; no vCPU is in a processor.
+    pub fn skip_pause(&self, now: u64) {
+        let pause = now.wrapping_sub(self.paused_at.load(Ordering::Relaxed));
+        self.set_counter_offset(self.counter_offset().wrapping_add(pause));
+    }
+
+    fn all(&self) -> u8 {
+        self.vcpus().iter().fold(0, |bits, vcpu| bits | VcpuSet::one(vcpu.index).bits())
+    }
+}
+
+/// All VMs, in the order of the manifest; set once at boot.
+pub static VMS: Once<&'static [&'static Vm]> = Once::new();
+
+/// All VMs; none before they are created.
+pub fn all() -> &'static [&'static Vm] {
+    VMS.get().copied().unwrap_or(&[])
+}

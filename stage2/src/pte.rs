@@ -1,0 +1,419 @@
+//! One descriptor: the 64-bit word, and what it means.
+//!
+//! [`Descriptor`] is the word as the hardware sees it. It is decoded once,
+//! right after it was read, into a [`Pte`]; everything after that is a
+//! `match`. Every word a table can hold is in exactly one state:
+//!
+//! | state     | bit 0 | meaning                                                  |
+//! |-----------|-------|----------------------------------------------------------|
+//! | EMPTY     | 0     | nothing; all zero                                        |
+//! | ANNOTATED | 0     | a value of the caller's instead of a mapping             |
+//! | LOCKED    | 0     | one CPU is between break and make                        |
+//! | DEAD      | 0     | the table is on its way out; nothing may be installed    |
+//! | LEAF      | 1     | memory: a page or a block                                |
+//! | TABLE     | 1     | the next level                                           |
+//!
+//! # Encoding
+//!
+//! LEAF and TABLE are the architecture's (Arm ARM, "VMSAv8-64 translation
+//! table format descriptors"). The hardware ignores all but bit 0 of the
+//! others, so those bits are ours: 3:1 tell the states apart and 63:12 are a
+//! payload. Bit 10, where a leaf has its access flag, stays zero in all of
+//! them: a lock in that place could be taken for a flag by code that sets or
+//! clears flags in bulk.
+
+use core::fmt;
+
+use crate::addr::{Level, PhysAddr};
+use crate::attr::{self, Attributes, Fwb, Permissions};
+use crate::sync::{AtomicU64, Ordering};
+use crate::table::Table;
+
+const VALID: u64 = 1 << 0;
+/// Tells a table (levels 0 to 2) and a page (level 3) from a block.
+const TABLE_OR_PAGE: u64 = 1 << 1;
+/// Bits 47:12 hold the output address, or the address of the next table.
+const ADDRESS: u64 = ((1 << 48) - 1) & !0xfff;
+
+const KIND: u64 = 0b111 << 1;
+const KIND_LOCKED: u64 = 0b001 << 1;
+const KIND_DEAD: u64 = 0b010 << 1;
+const KIND_ANNOTATED: u64 = 0b011 << 1;
+const PAYLOAD_SHIFT: u32 = 12;
+
+/// The 64-bit word in an entry of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Descriptor(u64);
+
+impl Descriptor {
+    /// The word that maps nothing and says nothing.
+    pub const EMPTY: Self = Self(0);
+
+    /// The word as the hardware sees it.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether the hardware would use it, and so may have cached it.
+    pub const fn is_valid(self) -> bool {
+        self.0 & VALID != 0
+    }
+}
+
+impl fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Descriptor({:#018x})", self.0)
+    }
+}
+
+/// A descriptor, decoded for the level it was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pte {
+    /// Nothing.
+    Empty,
+    /// A value of the caller's instead of a mapping.
+    Annotated(Annotation),
+    /// A CPU is changing the entry; it will be something else in a moment.
+    Locked,
+    /// The table that holds the entry is being removed.
+    Dead,
+    /// A page or a block.
+    Leaf(Leaf),
+    /// A table at the next level.
+    Table(TableAddr),
+}
+
+impl Pte {
+    /// What `descriptor`, read from a table at `level`, means.
+    ///
+    /// # Panics
+    ///
+    /// If it is a word that this crate never writes: then the table was
+    /// overwritten by someone else, and no guest may go on using it.
+    pub fn decode(descriptor: Descriptor, level: Level) -> Self {
+        let bits = descriptor.0;
+        match (bits & VALID != 0, bits & TABLE_OR_PAGE != 0, level) {
+            (true, true, Level::L0 | Level::L1 | Level::L2) => {
+                Self::Table(TableAddr(PhysAddr::new(bits & ADDRESS)))
+            }
+            (true, true, Level::L3) | (true, false, Level::L1 | Level::L2) => {
+                Self::Leaf(Leaf { bits, level })
+            }
+            (true, false, Level::L0 | Level::L3) => corrupt(descriptor, level),
+            (false, ..) => match bits & KIND {
+                0 if bits == 0 => Self::Empty,
+                KIND_LOCKED => Self::Locked,
+                KIND_DEAD => Self::Dead,
+                KIND_ANNOTATED => Self::Annotated(Annotation(bits >> PAYLOAD_SHIFT)),
+                _ => corrupt(descriptor, level),
+            },
+        }
+    }
+}
+
+#[cold]
+fn corrupt(descriptor: Descriptor, level: Level) -> ! {
+    panic!("stage 2 table is corrupt: {descriptor:?} at level {}", level.number())
+}
+
+/// A value that stands in an entry instead of a mapping: who owns the page,
+/// where its contents went, which device answers there.
+///
+/// The crate keeps it and gives it no meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Annotation(u64);
+
+impl Annotation {
+    /// Bits an annotation has room for.
+    pub const BITS: u32 = 64 - PAYLOAD_SHIFT;
+
+    /// An annotation with this value; `None` if it needs more than
+    /// [`Self::BITS`] bits.
+    pub const fn new(value: u64) -> Option<Self> {
+        if value >> Self::BITS == 0 { Some(Self(value)) } else { None }
+    }
+
+    /// The value.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn encode(self) -> Descriptor {
+        Descriptor(self.0 << PAYLOAD_SHIFT | KIND_ANNOTATED)
+    }
+}
+
+/// The address of a table that is part of a space.
+///
+/// Made by allocating a table or by decoding a descriptor, and by nothing
+/// else: that is what lets [`crate::table`] trust it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableAddr(PhysAddr);
+
+impl TableAddr {
+    /// For a table fresh from the allocator; see [`crate::table`].
+    pub(crate) const fn allocated(address: PhysAddr) -> Self {
+        Self(address)
+    }
+
+    /// The table `index` tables further on, within one root.
+    pub(crate) const fn in_root(self, index: usize) -> Self {
+        Self(self.0.plus(index as u64 * size_of::<Table>() as u64))
+    }
+
+    /// Where the table lies.
+    pub const fn address(self) -> PhysAddr {
+        self.0
+    }
+
+    pub(crate) const fn encode(self) -> Descriptor {
+        Descriptor(self.0.bits() | TABLE_OR_PAGE | VALID)
+    }
+}
+
+/// A page or block descriptor, at the level it belongs to.
+///
+/// Changes keep every bit they are not about: access flag, dirty state and
+/// software bits live in the same word and must not get lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Leaf {
+    bits: u64,
+    level: Level,
+}
+
+impl Leaf {
+    /// A leaf for `level`; the caller has checked that there are leaves at
+    /// this level and that `output` is aligned to their size.
+    pub(crate) const fn new(level: Level, output: PhysAddr, attributes: Attributes, fwb: Fwb) -> Self {
+        let kind = match level {
+            Level::L3 => TABLE_OR_PAGE,
+            Level::L0 | Level::L1 | Level::L2 => 0,
+        };
+        Self { bits: output.bits() & ADDRESS | attributes.encode(fwb) | kind | VALID, level }
+    }
+
+    /// The level the leaf is for, which decides its size.
+    pub const fn level(self) -> Level {
+        self.level
+    }
+
+    /// Where the memory starts.
+    pub const fn output(self) -> PhysAddr {
+        PhysAddr::new(self.bits & ADDRESS)
+    }
+
+    /// The memory type and permissions, in a space with this setting of FWB.
+    ///
+    /// # Panics
+    ///
+    /// If the word has a memory type that this crate never writes.
+    pub fn attributes(self, fwb: Fwb) -> Attributes {
+        match Attributes::decode(self.bits, fwb) {
+            Some(attributes) => attributes,
+            None => corrupt(self.encode(), self.level),
+        }
+    }
+
+    /// Whether the access flag is set.
+    pub const fn is_young(self) -> bool {
+        self.bits & attr::AF != 0
+    }
+
+    /// The same mapping with other permissions.
+    #[must_use]
+    pub const fn with_permissions(self, permissions: Permissions) -> Self {
+        Self { bits: self.bits & !attr::PERMISSIONS | permissions.encode(), ..self }
+    }
+
+    /// The part of this block that entry `index` of a table in its place has
+    /// to map, in entries of `entry_span` bytes; `None` for a page.
+    ///
+    /// Access flag, dirty state and software bits are inherited. The
+    /// contiguous bit is not: it speaks about neighbours.
+    pub(crate) fn child(self, index: usize, entry_span: u64) -> Option<Self> {
+        let level = self.level.next()?;
+        let kind = match level {
+            Level::L3 => TABLE_OR_PAGE,
+            Level::L0 | Level::L1 | Level::L2 => 0,
+        };
+        let output = self.output().plus(index as u64 * entry_span);
+        let inherited = self.bits & !(ADDRESS | TABLE_OR_PAGE | attr::CONTIGUOUS);
+        Some(Self { bits: inherited | output.bits() | kind, level })
+    }
+
+    /// The word.
+    pub const fn encode(self) -> Descriptor {
+        Descriptor(self.bits)
+    }
+}
+
+impl fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Leaf({:#018x} at level {})", self.bits, self.level.number())
+    }
+}
+
+/// LOCKED, remembering the table that was there, if one was.
+///
+/// The lock *owns* what it replaced: its holder finds the table again here.
+pub(crate) const fn locked(table: Option<TableAddr>) -> Descriptor {
+    with_payload(KIND_LOCKED, table)
+}
+
+/// DEAD, remembering a table: the child that was there, or the next table in
+/// the list of retired ones.
+pub(crate) const fn dead(table: Option<TableAddr>) -> Descriptor {
+    with_payload(KIND_DEAD, table)
+}
+
+const fn with_payload(kind: u64, table: Option<TableAddr>) -> Descriptor {
+    match table {
+        // A table's address has its low 12 bits clear and is its own payload.
+        Some(table) => Descriptor(table.0.bits() | kind),
+        None => Descriptor(kind),
+    }
+}
+
+/// The table that a LOCKED or DEAD descriptor remembers.
+///
+/// Zero means none. A table at physical address zero is refused when it is
+/// allocated, for this reason.
+pub(crate) const fn remembered_table(descriptor: Descriptor) -> Option<TableAddr> {
+    match descriptor.0 & ADDRESS {
+        0 => None,
+        bits => Some(TableAddr(PhysAddr::new(bits))),
+    }
+}
+
+/// An entry of a table: a descriptor that other CPUs and the hardware read,
+/// and that the hardware may write, at any moment.
+#[repr(transparent)]
+pub struct AtomicPte(AtomicU64);
+
+impl AtomicPte {
+    /// An empty entry.
+    #[expect(clippy::new_without_default, reason = "an entry exists as part of a table only")]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(Descriptor::EMPTY.0))
+    }
+
+    /// Reads the entry, once.
+    pub fn load(&self) -> Descriptor {
+        // Acquire: pairs with the Release half of the exchange that linked a
+        // table, so that whoever sees the link sees the table's contents.
+        Descriptor(self.0.load(Ordering::Acquire))
+    }
+
+    /// Replaces `old` by `new`; `Err` holds what was there instead.
+    ///
+    /// Always an exchange, never a plain store: the walker may set the access
+    /// flag between our read and our write, and that must not get lost.
+    pub(crate) fn exchange(&self, old: Descriptor, new: Descriptor) -> Result<(), Descriptor> {
+        // AcqRel: Release publishes what `new` leads to (see `load`), Acquire
+        // orders what follows after a lock that was taken.
+        match self.0.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(found) => Err(Descriptor(found)),
+        }
+    }
+
+    /// Writes the entry of a table that nobody else can reach.
+    pub(crate) fn fill(&self, new: Descriptor) {
+        // Relaxed: the exchange that links the table publishes this.
+        self.0.store(new.0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use super::{Annotation, Descriptor, Leaf, Pte, TableAddr, dead, locked, remembered_table};
+    use crate::addr::{Level, PhysAddr};
+    use crate::attr::{AF, Attributes, CONTIGUOUS, DBM, Fwb, Permissions, SOFTWARE};
+
+    const BLOCK: Leaf = Leaf::new(Level::L1, PhysAddr::new(0x8000_0000), Attributes::RAM, Fwb::Off);
+
+    #[test]
+    fn invalid_states_keep_clear_of_the_access_flag() {
+        let table = TableAddr::allocated(PhysAddr::new(0xffff_ffff_f000));
+        let widest = Annotation::new((1 << Annotation::BITS) - 1).unwrap();
+        for descriptor in [locked(None), locked(Some(table)), dead(None), dead(Some(table)), widest.encode()]
+        {
+            assert!(!descriptor.is_valid(), "{descriptor:?}");
+            assert_eq!(descriptor.bits() & AF, 0, "{descriptor:?}");
+        }
+    }
+
+    #[test]
+    fn invalid_states_decode_to_themselves_at_every_level() {
+        let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
+        let annotation = Annotation::new(0x5_1234_5678).unwrap();
+        for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
+            assert_eq!(Pte::decode(Descriptor::EMPTY, level), Pte::Empty);
+            assert_eq!(Pte::decode(locked(Some(table)), level), Pte::Locked);
+            assert_eq!(Pte::decode(dead(None), level), Pte::Dead);
+            assert_eq!(Pte::decode(annotation.encode(), level), Pte::Annotated(annotation));
+        }
+    }
+
+    #[test]
+    fn lock_remembers_the_table_it_replaced() {
+        let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
+        assert_eq!(remembered_table(locked(Some(table))), Some(table));
+        assert_eq!(remembered_table(locked(None)), None);
+    }
+
+    #[test]
+    fn annotation_wider_than_its_room_is_refused() {
+        assert_eq!(Annotation::new(1 << Annotation::BITS), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "corrupt")]
+    fn level_0_block_is_corruption() {
+        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L0);
+    }
+
+    #[test]
+    #[should_panic(expected = "corrupt")]
+    fn invalid_word_of_no_kind_is_corruption() {
+        let _ = Pte::decode(Descriptor(0x4000_0000), Level::L2);
+    }
+
+    #[test]
+    fn child_maps_its_share_of_the_block() {
+        let child = BLOCK.child(3, 0x20_0000).unwrap();
+        let expected = Leaf::new(Level::L2, PhysAddr::new(0x8060_0000), Attributes::RAM, Fwb::Off);
+        assert_eq!(child, expected);
+    }
+
+    #[test]
+    fn child_of_a_level_2_block_is_a_page_descriptor() {
+        let block = Leaf::new(Level::L2, PhysAddr::new(0x20_0000), Attributes::RAM, Fwb::Off);
+        let child = block.child(1, 0x1000).unwrap();
+        assert_eq!(Pte::decode(child.encode(), Level::L3), Pte::Leaf(child));
+        assert_eq!(child.output(), PhysAddr::new(0x20_1000));
+    }
+
+    #[test]
+    fn child_inherits_age_dirty_state_and_software_bits_but_not_contiguity() {
+        let marked = Leaf { bits: BLOCK.bits & !AF | DBM | SOFTWARE | CONTIGUOUS, ..BLOCK };
+        let child = marked.child(0, 0x20_0000).unwrap();
+        assert!(!child.is_young());
+        assert_eq!(child.bits & (DBM | SOFTWARE | CONTIGUOUS), DBM | SOFTWARE);
+    }
+
+    #[test]
+    fn page_has_no_children() {
+        let page = Leaf::new(Level::L3, PhysAddr::new(0x1000), Attributes::RAM, Fwb::Off);
+        assert_eq!(page.child(0, 0x1000), None);
+    }
+
+    #[test]
+    fn changed_permissions_change_nothing_else() {
+        let marked = Leaf { bits: BLOCK.bits & !AF | DBM | SOFTWARE | CONTIGUOUS, ..BLOCK };
+        let changed = marked.with_permissions(Permissions::READ_ONLY);
+        assert_eq!(changed.attributes(Fwb::Off).permissions, Permissions::READ_ONLY);
+        assert_eq!(changed.with_permissions(Permissions::ALL), marked);
+    }
+}

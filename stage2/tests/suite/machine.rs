@@ -1,0 +1,304 @@
+//! A machine to run the crate on: table memory that counts, and TLBs that
+//! remember everything they ever could have cached.
+//!
+//! [`Machine`] is told of every store and every invalidation. It holds what
+//! *some* TLB *might* hold: each valid descriptor from the moment it became
+//! reachable until an invalidation that surely covers it. Against that it
+//! checks, at each store, that nothing valid appears beside something
+//! different; at each free, that no walk cache still leads to the table; and
+//! on request, that TLBs and memory agree and that everything new was
+//! published.
+//!
+//! Violations are collected, not thrown: the crate may hold locks when one
+//! happens. [`Machine::check`] reports them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use stage2::arena::{Arena, Frame};
+use stage2::table::Store;
+use stage2::{
+    Descriptor, Ipa, IpaRange, Level, Maintenance, Mapping, PhysAddr, Pte, Space, Table, TableMemory,
+};
+
+const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
+
+/// Descriptor bits that may differ between two valid leaves for one address:
+/// S2AP, AF, DBM, XN and software bits. Written out here once more, from the
+/// manual, so that the model does not trust the crate about it.
+const MAY_DIFFER: u64 = 0xc0 | 1 << 10 | 1 << 51 | 0b11 << 53 | 0b1111 << 55;
+
+const LEVELS: [Level; 4] = [Level::L0, Level::L1, Level::L2, Level::L3];
+
+/// How often each operation was asked of the hardware.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) publish: usize,
+    pub(crate) leaf: usize,
+    pub(crate) range: usize,
+    pub(crate) all: usize,
+}
+
+/// Valid descriptors, leaves and tables, by level and first address.
+#[derive(Default)]
+struct Descriptors([BTreeMap<u64, Vec<Descriptor>>; 4]);
+
+impl Descriptors {
+    fn at(&mut self, level: Level) -> &mut BTreeMap<u64, Vec<Descriptor>> {
+        &mut self.0[level.number() as usize]
+    }
+
+    fn insert(&mut self, ipa: Ipa, level: Level, descriptor: Descriptor) {
+        let held = self.at(level).entry(ipa.bits()).or_default();
+        if !held.contains(&descriptor) {
+            held.push(descriptor);
+        }
+    }
+
+    fn holds(&self, ipa: Ipa, level: Level, descriptor: Descriptor) -> bool {
+        self.0[level.number() as usize].get(&ipa.bits()).is_some_and(|held| held.contains(&descriptor))
+    }
+
+    /// Everything at `level` that has an address in `range`.
+    fn overlapping(&self, level: Level, range: IpaRange) -> impl Iterator<Item = (Ipa, Descriptor)> {
+        let first = range.start().align_down(size(level)).bits();
+        let found = self.0[level.number() as usize].range(first..range.end().bits());
+        found.flat_map(|(&ipa, held)| held.iter().map(move |&held| (Ipa::new(ipa), held)))
+    }
+
+    /// Drops what is at `level` and has an address in `range`, unless `keep`.
+    fn drop_unless(&mut self, level: Level, range: IpaRange, keep: impl Fn(Ipa, Descriptor) -> bool) {
+        let first = range.start().align_down(size(level)).bits();
+        let mut emptied = Vec::new();
+        for (&ipa, held) in self.at(level).range_mut(first..range.end().bits()) {
+            held.retain(|&descriptor| keep(Ipa::new(ipa), descriptor));
+            if held.is_empty() {
+                emptied.push(ipa);
+            }
+        }
+        for ipa in emptied {
+            self.at(level).remove(&ipa);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Ipa, Level, Descriptor)> {
+        let everywhere = IpaRange::between(Ipa::new(0), Ipa::new(1 << 52)).unwrap();
+        LEVELS.into_iter().flat_map(move |level| {
+            self.overlapping(level, everywhere).map(move |(ipa, held)| (ipa, level, held))
+        })
+    }
+}
+
+/// A machine with table memory and TLBs.
+pub(crate) struct Machine {
+    arena: Arena<Vec<Frame>>,
+    allocations_left: Cell<usize>,
+    counts: Cell<Counts>,
+    /// What a walker finds in memory now.
+    reachable: RefCell<Descriptors>,
+    /// What a TLB or a walk cache might hold.
+    cached: RefCell<Descriptors>,
+    /// Whether a valid descriptor was stored that is not published.
+    unpublished: Cell<bool>,
+    violations: RefCell<Vec<String>>,
+}
+
+impl Machine {
+    /// A machine with room for this many tables.
+    pub(crate) fn new(tables: usize) -> Self {
+        Self {
+            arena: Arena::new(ARENA_BASE, (0..tables).map(|_| Frame::new()).collect()),
+            allocations_left: Cell::new(usize::MAX),
+            counts: Cell::default(),
+            reachable: RefCell::default(),
+            cached: RefCell::default(),
+            unpublished: Cell::new(false),
+            violations: RefCell::default(),
+        }
+    }
+
+    /// Lets this many more allocations succeed.
+    pub(crate) fn allow_allocations(&self, count: usize) {
+        self.allocations_left.set(count);
+    }
+
+    pub(crate) fn tables_in_use(&self) -> usize {
+        self.arena.in_use()
+    }
+
+    /// The operations since the last call.
+    pub(crate) fn take_counts(&self) -> Counts {
+        self.counts.take()
+    }
+
+    /// What went wrong since the last call.
+    pub(crate) fn take_violations(&self) -> Vec<String> {
+        self.violations.take()
+    }
+
+    /// Whether something new is valid in memory and the walkers were not told.
+    pub(crate) fn is_unpublished(&self) -> bool {
+        self.unpublished.get()
+    }
+
+    /// Fails the test if a rule was broken.
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        assert_eq!(self.take_violations(), Vec::<String>::new());
+        assert!(!self.is_unpublished(), "a new descriptor was never published");
+    }
+
+    /// Fails the test if a TLB might hold anything that `space` does not say.
+    #[track_caller]
+    pub(crate) fn check_coherent(&self, space: &Space<&Self>) {
+        for (ipa, level, descriptor) in self.cached.borrow().iter() {
+            let Pte::Leaf(leaf) = Pte::decode(descriptor, level) else { continue };
+            let cached = Mapping {
+                range: IpaRange::new(ipa, size(level)).unwrap(),
+                output: leaf.output(),
+                attributes: leaf.attributes(space.features().fwb),
+                young: leaf.is_young(),
+            };
+            assert_eq!(space.lookup(ipa), Some(cached), "memory disagrees with what a TLB might hold");
+        }
+    }
+
+    /// What is in the table at `address`, as the hardware would see it.
+    pub(crate) fn snapshot(&self, address: PhysAddr) -> Vec<Descriptor> {
+        // SAFETY: The arena checks that there is a table, and only the test's
+        // own thread could free it meanwhile.
+        #[expect(unsafe_code, reason = "the model reads tables like hardware does")]
+        let table = unsafe { self.arena.resolve(address) };
+        table.snapshot().collect()
+    }
+
+    /// A valid descriptor became reachable: TLBs may hold it from now on.
+    fn appeared(&self, ipa: Ipa, level: Level, new: Descriptor) {
+        let range = IpaRange::new(ipa, size(level)).unwrap();
+        for held_level in LEVELS {
+            for (_, held) in self.cached.borrow().overlapping(held_level, range) {
+                if conflicts((held_level, held), (level, new)) {
+                    let number = held_level.number();
+                    self.violation(format!("{new:?} for {range} made beside {held:?} at level {number}"));
+                }
+            }
+        }
+        self.reachable.borrow_mut().insert(ipa, level, new);
+        self.cached.borrow_mut().insert(ipa, level, new);
+        if let Pte::Table(table) = Pte::decode(new, level) {
+            let next = level.next().unwrap();
+            for (index, child) in self.snapshot(table.address()).into_iter().enumerate() {
+                if child.is_valid() {
+                    self.appeared(ipa.checked_add(index as u64 * size(next)).unwrap(), next, child);
+                }
+            }
+        }
+    }
+
+    /// TLBs drop what is at `level` in `range` and satisfies `which`; but
+    /// what a walker still finds in memory may be back at once.
+    fn forget(&self, level: Level, range: IpaRange, which: impl Fn(Pte) -> bool) {
+        let reachable = self.reachable.borrow();
+        self.cached.borrow_mut().drop_unless(level, range, |ipa, held| {
+            reachable.holds(ipa, level, held) || !which(Pte::decode(held, level))
+        });
+    }
+
+    fn violation(&self, what: String) {
+        self.violations.borrow_mut().push(what);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+}
+
+/// Whether a TLB that holds `held` must not find `new`, both for addresses
+/// that they have in common.
+fn conflicts((held_level, held): (Level, Descriptor), (level, new): (Level, Descriptor)) -> bool {
+    let deeper = held_level.number() > level.number();
+    match (Pte::decode(held, held_level), Pte::decode(new, level)) {
+        (Pte::Leaf(_), Pte::Leaf(_)) => held_level != level || (held.bits() ^ new.bits()) & !MAY_DIFFER != 0,
+        // A walk that goes on from the table, below or in place of the leaf.
+        (Pte::Table(_), Pte::Leaf(_)) => deeper || held_level == level,
+        // A block at or above the new table. What is cached from below it is
+        // compared with the table's own entries.
+        (Pte::Leaf(_), Pte::Table(_)) => !deeper,
+        (Pte::Table(_), Pte::Table(_)) => held_level == level && held != new,
+        _ => unreachable!("only valid descriptors are cached"),
+    }
+}
+
+/// Bytes that an entry translates.
+fn size(level: Level) -> u64 {
+    1 << (12 + 9 * (3 - level.number()))
+}
+
+// SAFETY: Everything is the arena's, including the promises.
+#[expect(unsafe_code, reason = "passes on the arena's promises")]
+unsafe impl TableMemory for Machine {
+    fn allocate(&self, tables: usize) -> Option<PhysAddr> {
+        let left = self.allocations_left.get().checked_sub(1)?;
+        self.allocations_left.set(left);
+        self.arena.allocate(tables)
+    }
+
+    unsafe fn free(&self, first: PhysAddr, tables: usize) {
+        for (ipa, level, held) in self.cached.borrow().iter() {
+            if let Pte::Table(table) = Pte::decode(held, level)
+                && table.address() == first
+            {
+                self.violation(format!("table at {first} freed while a walk of {ipa} might lead to it"));
+            }
+        }
+        // SAFETY: Passed on from our caller.
+        unsafe { self.arena.free(first, tables) }
+    }
+
+    unsafe fn resolve(&self, address: PhysAddr) -> &Table {
+        // SAFETY: Passed on from our caller.
+        unsafe { self.arena.resolve(address) }
+    }
+
+    fn stored(&self, Store { ipa, level, old, new }: Store) {
+        if old.is_valid() {
+            let range = IpaRange::new(ipa, 1).unwrap();
+            self.reachable.borrow_mut().drop_unless(level, range, |_, _| false);
+        }
+        if new.is_valid() {
+            // Over a valid descriptor, an invalidation takes care of the rest.
+            if !old.is_valid() {
+                self.unpublished.set(true);
+            }
+            self.appeared(ipa, level, new);
+        }
+    }
+}
+
+impl Maintenance for Machine {
+    fn publish(&self) {
+        self.count(|counts| counts.publish += 1);
+        self.unpublished.set(false);
+    }
+
+    fn invalidate_leaf(&self, ipa: Ipa, level: Level) {
+        self.count(|counts| counts.leaf += 1);
+        // A level hint removes that level only, and no walk cache entry.
+        self.forget(level, IpaRange::new(ipa, 1).unwrap(), |held| matches!(held, Pte::Leaf(_)));
+    }
+
+    fn invalidate_range(&self, range: IpaRange) {
+        self.count(|counts| counts.range += 1);
+        for level in LEVELS {
+            self.forget(level, range, |_| true);
+        }
+    }
+
+    fn invalidate_all(&self) {
+        self.count(|counts| counts.all += 1);
+        // The space is not in use any more, so nothing comes back.
+        *self.cached.borrow_mut() = Descriptors::default();
+    }
+}

@@ -1,0 +1,14 @@
+//! The behaviour of the crate, as seen through its public face.
+//!
+//! [`machine`] is the hardware it runs on: table memory and TLBs that forget
+//! nothing by themselves. The other modules are claims.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod encoding;
+mod machine;
+mod mapping;
+mod oracle;
+mod property;
+mod teeth;
+mod threads;

@@ -1,0 +1,99 @@
+//! What a space should say, kept in the simplest way there is: a sorted list
+//! of stretches that are mapped, without levels, blocks or tables.
+
+use std::ops::Range;
+
+use stage2::{Attributes, IpaRange, Mapping, Permissions, PhysAddr};
+
+/// Addresses that are mapped to consecutive memory with the same attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) ipas: Range<u64>,
+    pub(crate) output: u64,
+    pub(crate) attributes: Attributes,
+}
+
+impl Stretch {
+    /// The part of the stretch within `ipas`, if any.
+    fn clip(&self, ipas: Range<u64>) -> Option<Self> {
+        let start = self.ipas.start.max(ipas.start);
+        let end = self.ipas.end.min(ipas.end);
+        let output = self.output + start.saturating_sub(self.ipas.start);
+        (start < end).then_some(Self { ipas: start..end, output, attributes: self.attributes })
+    }
+
+    fn continues(&self, before: &Self) -> bool {
+        self.ipas.start == before.ipas.end
+            && self.attributes == before.attributes
+            && self.output == before.output + (before.ipas.end - before.ipas.start)
+    }
+}
+
+impl From<Mapping> for Stretch {
+    fn from(mapping: Mapping) -> Self {
+        let ipas = mapping.range.start().bits()..mapping.range.end().bits();
+        Self { ipas, output: mapping.output.bits(), attributes: mapping.attributes }
+    }
+}
+
+/// The same stretches, sorted, with neighbours joined that continue each
+/// other. Two lists mean the same if and only if they are equal in this form.
+pub(crate) fn normal_form(stretches: impl IntoIterator<Item = Stretch>) -> Vec<Stretch> {
+    let mut sorted: Vec<_> = stretches.into_iter().collect();
+    sorted.sort_by_key(|stretch| stretch.ipas.start);
+    let mut joined: Vec<Stretch> = Vec::new();
+    for stretch in sorted {
+        match joined.last_mut() {
+            Some(last) if stretch.continues(last) => last.ipas.end = stretch.ipas.end,
+            _ => joined.push(stretch),
+        }
+    }
+    joined
+}
+
+/// What a space should say.
+#[derive(Clone, Default)]
+pub(crate) struct Oracle(Vec<Stretch>);
+
+impl Oracle {
+    /// Everything that is mapped.
+    pub(crate) fn stretches(&self) -> Vec<Stretch> {
+        normal_form(self.0.iter().cloned())
+    }
+
+    /// The first address of `range` that is mapped.
+    pub(crate) fn first_mapped(&self, range: IpaRange) -> Option<u64> {
+        let ipas = range.start().bits()..range.end().bits();
+        self.0.iter().filter_map(|stretch| stretch.clip(ipas.clone())).map(|found| found.ipas.start).min()
+    }
+
+    pub(crate) fn map(&mut self, range: IpaRange, output: PhysAddr, attributes: Attributes) {
+        let ipas = range.start().bits()..range.end().bits();
+        self.0.push(Stretch { ipas, output: output.bits(), attributes });
+    }
+
+    pub(crate) fn unmap(&mut self, range: IpaRange) {
+        self.0 = self.outside(range);
+    }
+
+    pub(crate) fn protect(&mut self, range: IpaRange, permissions: Permissions) {
+        let ipas = range.start().bits()..range.end().bits();
+        let inside = self.0.iter().filter_map(|stretch| stretch.clip(ipas.clone()));
+        let changed: Vec<_> = inside
+            .map(|stretch| Stretch {
+                attributes: Attributes { permissions, ..stretch.attributes },
+                ..stretch
+            })
+            .collect();
+        self.0 = self.outside(range);
+        self.0.extend(changed);
+    }
+
+    fn outside(&self, range: IpaRange) -> Vec<Stretch> {
+        let below = 0..range.start().bits();
+        let above = range.end().bits()..u64::MAX;
+        let parts =
+            self.0.iter().flat_map(|stretch| [stretch.clip(below.clone()), stretch.clip(above.clone())]);
+        parts.flatten().collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! Random streams of operations, in spaces of every width, compared with an
+//! [`Oracle`] after every step, with the machine watching every store.
+
+use proptest::prelude::*;
+use stage2::{
+    Attributes, Features, Fwb, Geometry, Granule, Ipa, IpaRange, Level, MapError, MemoryType, PaSize,
+    Permissions, PhysAddr, Space,
+};
+
+use crate::machine::Machine;
+use crate::oracle::{Oracle, Stretch, normal_form};
+
+const PAGE: u64 = 0x1000;
+const MIB2: u64 = 0x20_0000;
+const GIB1: u64 = 0x4000_0000;
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Map(IpaRange, PhysAddr, Attributes),
+    Unmap(IpaRange),
+    Protect(IpaRange, Permissions),
+}
+
+/// Where things happen: few places, so that operations meet, and those near
+/// the borders of pages, blocks, tables, root tables and the space.
+fn address(ipa_bits: u32) -> impl Strategy<Value = u64> {
+    let top = (1 << ipa_bits) - 2 * GIB1;
+    let anchor = prop_oneof![Just(0), Just(GIB1), Just(top), Just((top / 2) & !(GIB1 - 1))];
+    let blocks = prop_oneof![3 => 0..4u64, 1 => 508..516u64];
+    let pages = prop_oneof![2 => Just(0), 1 => 0..3u64, 1 => 509..512u64];
+    (anchor, blocks, pages).prop_map(|(anchor, blocks, pages)| anchor + blocks * MIB2 + pages * PAGE)
+}
+
+/// How much at once: from a page to some gigabytes, even and uneven.
+fn size() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        3 => (1..4u64).prop_map(|pages| pages * PAGE),
+        3 => (1..4u64, 0..3u64).prop_map(|(blocks, pages)| blocks * MIB2 + pages * PAGE),
+        1 => (1..3u64, 0..2u64, 0..2u64)
+            .prop_map(|(gibs, blocks, pages)| gibs * GIB1 + blocks * MIB2 + pages * PAGE),
+    ]
+}
+
+fn range(ipa_bits: u32) -> impl Strategy<Value = IpaRange> {
+    (address(ipa_bits), size()).prop_map(move |(start, size)| {
+        let size = size.min((1 << ipa_bits) - start);
+        IpaRange::new(Ipa::new(start), size).unwrap()
+    })
+}
+
+fn permissions() -> impl Strategy<Value = Permissions> {
+    prop_oneof![
+        Just(Permissions::ALL),
+        Just(Permissions::READ_WRITE),
+        Just(Permissions::READ_EXECUTE),
+        Just(Permissions::READ_ONLY),
+        Just(Permissions::NONE),
+    ]
+}
+
+fn attributes() -> impl Strategy<Value = Attributes> {
+    let memory = prop_oneof![
+        3 => Just(MemoryType::NormalWriteBack),
+        1 => Just(MemoryType::NormalNonCacheable),
+        1 => Just(MemoryType::DeviceNGnRE),
+        1 => Just(MemoryType::DeviceNGnRnE),
+    ];
+    (memory, permissions()).prop_map(|(memory, permissions)| Attributes { memory, permissions })
+}
+
+/// Memory for `range`: with the same alignment, off by a block, or (for what
+/// is small enough to be mapped page by page) off by a page.
+fn output(range: IpaRange) -> impl Strategy<Value = PhysAddr> {
+    let pages = if range.size() < 8 * MIB2 { 0..3u64 } else { 0..1 };
+    (0..3u64, 0..3u64, pages).prop_map(move |(gibs, blocks, pages)| {
+        let start = range.start().bits() % (1 << 40);
+        PhysAddr::new(start + gibs * GIB1 + blocks * MIB2 + pages * PAGE)
+    })
+}
+
+fn operation(ipa_bits: u32) -> impl Strategy<Value = Operation> {
+    let map = range(ipa_bits).prop_flat_map(|range| {
+        (Just(range), output(range), attributes())
+            .prop_map(|(range, output, attributes)| Operation::Map(range, output, attributes))
+    });
+    let unmap = range(ipa_bits).prop_map(Operation::Unmap);
+    let protect = (range(ipa_bits), permissions())
+        .prop_map(|(range, permissions)| Operation::Protect(range, permissions));
+    prop_oneof![3 => map, 2 => unmap, 1 => protect]
+}
+
+/// Every width, and where there is a choice also the longer walk.
+fn geometry() -> impl Strategy<Value = Geometry> {
+    (32..=48u32, any::<bool>()).prop_map(|(ipa_bits, longer)| {
+        let shortest = Geometry::new(Granule::Kib4, ipa_bits, PaSize::Bits48).unwrap();
+        let longer_level = match shortest.start_level() {
+            Level::L2 => Level::L1,
+            _ => Level::L0,
+        };
+        let longer = longer
+            .then(|| Geometry::with_start_level(Granule::Kib4, ipa_bits, PaSize::Bits48, longer_level).ok());
+        longer.flatten().unwrap_or(shortest)
+    })
+}
+
+fn features() -> impl Strategy<Value = Features> {
+    prop_oneof![Just(Fwb::Off), Just(Fwb::On)].prop_map(|fwb| Features { fwb, ..Features::BASE })
+}
+
+type Stream = (Geometry, Features, Vec<Operation>);
+
+fn stream() -> impl Strategy<Value = Stream> {
+    (geometry(), features()).prop_flat_map(|(geometry, features)| {
+        let operations = prop::collection::vec(operation(geometry.ipa_bits()), 1..24);
+        (Just(geometry), Just(features), operations)
+    })
+}
+
+/// Everything the space says, in the oracle's form.
+fn said_by(space: &Space<&Machine>) -> Vec<Stretch> {
+    let whole = IpaRange::new(Ipa::new(0), 1 << space.geometry().ipa_bits()).unwrap();
+    normal_form(space.leaves(whole).map(Stretch::from))
+}
+
+fn apply(space: &Space<&Machine>, machine: &Machine, operation: &Operation) -> Result<(), MapError> {
+    match *operation {
+        Operation::Map(range, output, attributes) => space.map(range, output, attributes, machine),
+        Operation::Unmap(range) => space.unmap(range, machine),
+        Operation::Protect(range, permissions) => space.protect(range, permissions, machine),
+    }
+}
+
+/// What the operation should do and answer, with tables enough.
+fn expect(oracle: &mut Oracle, operation: &Operation) -> Result<(), MapError> {
+    match *operation {
+        Operation::Map(range, output, attributes) => match oracle.first_mapped(range) {
+            Some(ipa) => return Err(MapError::AlreadyMapped { ipa: Ipa::new(ipa) }),
+            None => oracle.map(range, output, attributes),
+        },
+        Operation::Unmap(range) => oracle.unmap(range),
+        Operation::Protect(range, permissions) => oracle.protect(range, permissions),
+    }
+    Ok(())
+}
+
+/// Unmaps everything and sees all tables but the root come back.
+fn empty_and_destroy(mut space: Space<&Machine>, machine: &Machine) {
+    let whole = IpaRange::new(Ipa::new(0), 1 << space.geometry().ipa_bits()).unwrap();
+    space.unmap(whole, machine).unwrap();
+    space.reclaim();
+    assert_eq!(machine.tables_in_use(), space.geometry().root_tables());
+    space.destroy(machine);
+    assert_eq!(machine.tables_in_use(), 0);
+    machine.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
+
+    #[test]
+    fn every_stream_means_what_the_oracle_says((geometry, features, operations) in stream()) {
+        let machine = Machine::new(512);
+        let space = Space::new(geometry, features, &machine).unwrap();
+        let mut oracle = Oracle::default();
+        for operation in &operations {
+            let answer = apply(&space, &machine, operation);
+            prop_assert_eq!(answer, expect(&mut oracle, operation));
+            prop_assert_eq!(said_by(&space), oracle.stretches());
+            machine.check();
+            machine.check_coherent(&space);
+        }
+        empty_and_destroy(space, &machine);
+    }
+
+    #[test]
+    fn an_operation_without_tables_changes_no_meaning(
+        (geometry, features, operations) in stream(),
+        tables in 0..6usize,
+    ) {
+        let machine = Machine::new(512);
+        let mut space = Space::new(geometry, features, &machine).unwrap();
+        let mut oracle = Oracle::default();
+        for operation in &operations {
+            machine.allow_allocations(tables);
+            let answer = apply(&space, &machine, operation);
+            machine.allow_allocations(usize::MAX);
+            if answer != Err(MapError::OutOfTables) {
+                prop_assert_eq!(answer, expect(&mut oracle, operation));
+            }
+            prop_assert_eq!(said_by(&space), oracle.stretches());
+            machine.check();
+            machine.check_coherent(&space);
+            space.reclaim();
+        }
+        empty_and_destroy(space, &machine);
+    }
+
+    #[test]
+    fn an_empty_space_is_mapped_with_the_largest_blocks_that_fit(
+        (geometry, range, output) in geometry().prop_flat_map(|geometry| {
+            range(geometry.ipa_bits())
+                .prop_flat_map(move |range| (Just(geometry), Just(range), output(range)))
+        })
+    ) {
+        let machine = Machine::new(512);
+        let space = Space::new(geometry, Features::BASE, &machine).unwrap();
+        space.map(range, output, Attributes::RAM, &machine).unwrap();
+        let largest = if geometry.start_level() == Level::L2 { MIB2 } else { GIB1 };
+        let mut at = 0;
+        for mapping in space.leaves(range) {
+            let (ipa, pa) = (range.start().bits() + at, output.bits() + at);
+            let expected = [GIB1, MIB2, PAGE].into_iter().find(|size| {
+                *size <= largest && ipa % size == 0 && pa % size == 0 && at + size <= range.size()
+            });
+            prop_assert_eq!(Some(mapping.range.size()), expected);
+            at += mapping.range.size();
+        }
+        prop_assert_eq!(at, range.size());
+        space.destroy(&machine);
+        machine.check();
+    }
+}

@@ -1,0 +1,155 @@
+//! `cargo xtask bench`: what the hypervisor costs, in instructions, beside a bare machine, the best rival and our limits.
+//!
+//! Main function: [`run`]. A small guest (`bench/guest`) measures the ways out of a guest and prints `bench NAME VALUE`
+//! lines; Debian's kernel measures its own way to init. QEMU counts: with one instruction being one nanosecond of its
+//! time, two runs give the same figures on any machine.
+//!
+//! What is measured, and the figures to compare with, are data: [`table`].
+
+mod table;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::bundle;
+use crate::console::Session;
+use crate::expect::Script;
+use crate::image;
+use crate::layout::Layout;
+use crate::qemu::{self, Boot, Entry, Machine};
+use crate::scenario::{self, End, Plan};
+use crate::setup::{self, Part};
+use crate::step::step;
+use table::{Figures, SETUPS, Setup, Workload};
+
+/// How to measure.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Fail if a limit is missed
+    #[arg(long)]
+    check: bool,
+    /// Leave Debian's boot out: it takes as long as all the rest
+    #[arg(long)]
+    quick: bool,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Builds, measures and prints the table.
+pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
+    setup::ensure(layout, &[Part::Rust, Part::Qemu, Part::Debian])?;
+    image::hypervisor(layout)?;
+    image::guests(layout)?;
+    let mut figures = Figures::default();
+    let image = fs::metadata(layout.image())?.len();
+    figures.ours.insert("image_bytes".into(), image);
+    for setup in SETUPS {
+        if options.quick && setup.workload == Workload::Debian {
+            continue;
+        }
+        let name = setup.name;
+        if setup.bare {
+            let found =
+                step(&format!("{name} on a bare machine"), || measure(layout, &setup, Entry::Kernel))?;
+            figures.bare.extend(setup.named(found));
+        }
+        let found =
+            step(&format!("{name} on the hypervisor"), || measure(layout, &setup, Entry::Hypervisor))?;
+        figures.ours.extend(setup.named(found));
+    }
+    let missed = table::print(&figures);
+    if options.check && missed != 0 {
+        bail!("{missed} limits are missed");
+    }
+    Ok(())
+}
+
+/// Boots one set-up and gathers what it prints.
+fn measure(layout: &Layout, setup: &Setup, entry: Entry) -> Result<BTreeMap<String, u64>> {
+    let Setup { gic, cpus, .. } = *setup;
+    let machine = Machine { gic, cpus, memory: 1024, icount: true, ..Machine::default() };
+    let boot = match entry {
+        Entry::Hypervisor => on_hypervisor(layout, setup)?,
+        Entry::Kernel => on_bare_machine(layout, setup),
+    };
+    let mut script = Script::default();
+    match setup.workload {
+        Workload::Guest => script.expect(r"bench done\n")?,
+        Workload::Debian => {
+            script.expect(r"init started after .*\n")?;
+            script.expect("# ")?;
+            script.send("poweroff\\n")?;
+        }
+    }
+    let plan = Plan { script, end: End::PowerOff, timeout: TIMEOUT };
+    let mut session = Session::start(qemu::command(layout, &machine, &boot, &[]), None)?;
+    scenario::play(&mut session, &plan, |_| Ok(()))??;
+    let lines = session.transcript().lines();
+    let found: BTreeMap<String, u64> = lines.iter().filter_map(|line| figure(line)).collect();
+    if found.is_empty() { bail!("not one figure was printed") } else { Ok(found) }
+}
+
+/// As a board's firmware would start it: no log asked for, no word on the command line.
+fn on_hypervisor(layout: &Layout, setup: &Setup) -> Result<Boot> {
+    let bundle =
+        layout.build().join("bench").join(setup.name.replace([' ', ','], "-")).with_extension("bundle");
+    bundle::pack(layout, &layout.root().join(setup.guests), &bundle)?;
+    Ok(Boot {
+        entry: Entry::Hypervisor,
+        kernel: layout.image(),
+        initrd: Some(bundle),
+        cmdline: String::new(),
+    })
+}
+
+fn on_bare_machine(layout: &Layout, setup: &Setup) -> Boot {
+    let (kernel, initrd, cmdline) = match setup.workload {
+        Workload::Guest => (layout.guests().join("bench-guest.bin"), None, "bare"),
+        Workload::Debian => (layout.debian_kernel(), Some(layout.debian_initrd()), "console=ttyAMA0 quiet"),
+    };
+    Boot { entry: Entry::Kernel, kernel, initrd, cmdline: cmdline.into() }
+}
+
+/// `bench NAME VALUE` of our guest, or what Debian's init says about the kernel's way to it.
+fn figure(line: &str) -> Option<(String, u64)> {
+    if let Some((_, time)) = line.split_once("entresol: init started after ") {
+        return Some(("to_init".into(), nanoseconds(time.trim())?));
+    }
+    let (_, rest) = line.split_once("bench ")?;
+    let mut words = rest.split_whitespace();
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+}
+
+/// `1.582433 s`, the kernel's way to write a time.
+fn nanoseconds(time: &str) -> Option<u64> {
+    let (seconds, fraction) = time.strip_suffix(" s")?.split_once('.')?;
+    let microseconds: u64 = (fraction.len() == 6).then(|| fraction.parse().ok()).flatten()?;
+    Some((seconds.trim().parse::<u64>().ok()? * 1_000_000 + microseconds) * 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::figure;
+
+    #[test]
+    fn guests_line_is_a_figure_with_and_without_a_tag() {
+        assert_eq!(figure("bench uart_putc 9"), Some(("uart_putc".into(), 9)));
+        assert_eq!(figure("[bench] bench uart_putc 9"), Some(("uart_putc".into(), 9)));
+    }
+
+    #[test]
+    fn kernels_time_is_in_nanoseconds() {
+        let line = "entresol: init started after 0.958123 s";
+        assert_eq!(figure(line), Some(("to_init".into(), 958_123_000)));
+    }
+
+    #[test]
+    fn other_lines_are_none() {
+        assert_eq!(figure("bench done"), None);
+        assert_eq!(figure("heartbeat 1"), None);
+    }
+}

@@ -1,0 +1,43 @@
+//! The hypervisor's log frames as text, by the strings that only its ELF file holds.
+//!
+//! Main type: [`Decoder`].
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use defmt_decoder::{Frame, Table};
+
+/// Decodes frames of one ELF file.
+pub(crate) struct Decoder {
+    table: Table,
+}
+
+impl Decoder {
+    /// Reads the strings out of `elf`; nothing if it logs nothing.
+    pub(crate) fn open(elf: &Path) -> Result<Option<Self>> {
+        let bytes = fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
+        let table = Table::parse(&bytes).map_err(|error| anyhow!("{}: {error:#}", elf.display()))?;
+        Ok(table.map(|table| Self { table }))
+    }
+
+    /// One frame as the line to show. A frame of another build is shown as what it is: bytes.
+    pub(crate) fn line(&self, frame: &[u8]) -> String {
+        let mut decoder = self.table.new_stream_decoder();
+        decoder.received(frame);
+        decoder.received(&[0]);
+        match decoder.decode() {
+            Ok(frame) => text(&frame),
+            Err(_) => format!("a log frame that this build's ELF file does not explain: {frame:02x?}"),
+        }
+    }
+}
+
+fn text(frame: &Frame<'_>) -> String {
+    let level = frame.level().map_or("     ", |level| level.as_str());
+    let message = frame.display_message();
+    match frame.display_timestamp() {
+        Some(time) => format!("{time} {level:<5} {message}"),
+        None => format!("{level:<5} {message}"),
+    }
+}

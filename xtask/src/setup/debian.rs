@@ -1,0 +1,90 @@
+//! The stock guest: Debian 13's arm64 kernel as it is packaged, and an initial RAM disk around Debian's busybox.
+//!
+//! Both come as arm64 packages through the private apt; nothing is registered on the machine. The kernel needs no
+//! modules here: PL011, the interrupt controllers, the timer and PSCI are built in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::apt::{self, PrivateApt};
+use super::stamp;
+use crate::cpio::Archive;
+use crate::flatten::is_linux_image;
+use crate::kernel;
+use crate::layout::Layout;
+use crate::step::{note, step};
+
+/// Raise it when what is below `.cache/debian` must be made anew.
+const RECIPE: &str = "debian recipe 3";
+
+/// Device trees of the boards that QEMU emulates but has no tree for, below the package's directory of trees.
+const DEVICE_TREES: [&str; 2] = ["broadcom/bcm2711-rpi-4-b.dtb", "freescale/imx8mp-evk.dtb"];
+
+/// What runs first in the guest. The line it prints is what scripts wait for.
+const INIT: &str = include_str!("guest-init.sh");
+
+/// Makes sure that Debian's kernel and our initial RAM disk are in the cache.
+pub(crate) fn ensure(layout: &Layout) -> Result<()> {
+    let home = layout.cache().join("debian");
+    if stamp::is_current(&home, RECIPE) {
+        return Ok(());
+    }
+    note(&format!(
+        "Debian's arm64 kernel and busybox are not in {} yet: about 100 MB, no root needed",
+        home.display()
+    ));
+    let fresh = layout.cache().join("debian.new");
+    stamp::empty_directory(&fresh)?;
+    let state = layout.cache().join("apt-debian");
+    let apt = step("reading Debian 13's package index for arm64", || PrivateApt::open(&state, "arm64"))?;
+    let kernel = apt.dependency("linux-image-arm64", "linux-image-")?;
+    let root = fresh.join("root");
+    step(&format!("downloading {kernel} and busybox-static"), || {
+        let packages = apt.download(&[&kernel, "busybox-static"], &fresh.join("packages"))?;
+        packages.iter().try_for_each(|package| apt::unpack(package, &root))
+    })?;
+    let image = kernel::uncompressed(fs::read(kernel_file(&root.join("boot"))?)?)?;
+    if !is_linux_image(&image) {
+        bail!("Debian's kernel is no arm64 Image");
+    }
+    fs::write(fresh.join("Image"), image)?;
+    fs::write(fresh.join("initrd"), initrd(&fs::read(busybox_file(&root)?)?))?;
+    let trees = root.join("usr/lib").join(&kernel);
+    for tree in DEVICE_TREES.map(|tree| trees.join(tree)) {
+        let name = tree.file_name().unwrap_or_default();
+        fs::copy(&tree, fresh.join(name)).with_context(|| format!("{kernel} holds no {}", tree.display()))?;
+    }
+    fs::write(fresh.join("kernel-package"), format!("{kernel}\n"))?;
+    for leftover in [&root, &fresh.join("packages"), &state] {
+        fs::remove_dir_all(leftover)?;
+    }
+    stamp::install(&fresh, &home, RECIPE)
+}
+
+fn kernel_file(boot: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(boot).with_context(|| format!("cannot read {}", boot.display()))?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    let is_kernel =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"));
+    paths.find(is_kernel).context("the kernel package holds no boot/vmlinuz-*")
+}
+
+fn busybox_file(root: &Path) -> Result<PathBuf> {
+    let candidates = ["usr/bin/busybox", "bin/busybox"].map(|path| root.join(path));
+    candidates.into_iter().find(|path| path.exists()).context("busybox-static holds no busybox")
+}
+
+/// `/dev/console` must be in the archive: the kernel opens it for `init` before anything is mounted.
+fn initrd(busybox: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    for directory in ["bin", "dev", "proc", "root", "sys", "tmp"] {
+        archive.directory(directory);
+    }
+    archive.character_device("dev/console", (5, 1));
+    archive.program("bin/busybox", busybox);
+    archive.link("bin/sh", "busybox");
+    archive.program("init", INIT.as_bytes());
+    archive.finish()
+}

@@ -1,0 +1,99 @@
+//! `cargo xtask test`: every proof the project has, with one line at the end that tells the truth.
+//!
+//! Main type: [`Options`]; main function: [`run`]. The rings, from the inside out: [`host`] (format, lints, unit tests),
+//! [`conformance`] (claims checked by a small guest, on the hypervisor and on a bare machine), [`system`] (whole boots
+//! played by a script). The first ring runs alone, because it uses all of the machine; QEMU runs two at a time.
+//!
+//! Parts: [`job`] runs and counts.
+
+mod conformance;
+mod host;
+mod job;
+mod system;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::image;
+use crate::layout::Layout;
+use crate::setup::{self, Part};
+use crate::step::note;
+use job::{Job, Tally};
+
+/// Which tests.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Only tests whose name contains this
+    #[arg(value_name = "NAME", default_value = "")]
+    filter: String,
+    /// Only this ring
+    #[arg(long)]
+    only: Option<Ring>,
+    /// Say which tests there are, and run none
+    #[arg(long)]
+    list: bool,
+}
+
+/// How far from the source a test stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Ring {
+    /// Format and lints
+    Lint,
+    /// Unit tests on this machine
+    Host,
+    /// A guest's claims, checked by the guest
+    Conformance,
+    /// Whole boots
+    System,
+}
+
+/// Runs them; fails if one of them does, or if there is none.
+pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
+    let on_host = select(options, host::jobs(layout));
+    let in_qemu =
+        select(options, [conformance::jobs(layout), system::jobs(layout)].into_iter().flatten().collect());
+    if on_host.is_empty() && in_qemu.is_empty() {
+        bail!("no test has `{}` in its name", options.filter);
+    }
+    if options.list {
+        on_host.iter().chain(&in_qemu).for_each(|job| println!("{}", job.name));
+        return Ok(());
+    }
+    setup::ensure(layout, &[Part::Rust])?;
+    let mut tally = job::run(&on_host, 1);
+    if !in_qemu.is_empty() {
+        match prepare(layout) {
+            Ok(()) => tally.add(job::run(&in_qemu, job::QEMU_AT_ONCE)),
+            Err(error) => tally.add(Tally::failure(format!("cannot run anything in QEMU: {error:#}"))),
+        }
+    }
+    conclude(&tally)
+}
+
+fn select<'a>(options: &Options, jobs: Vec<Job<'a>>) -> Vec<Job<'a>> {
+    let wanted = |job: &Job<'_>| {
+        job.name.contains(&options.filter) && options.only.is_none_or(|ring| ring == job.ring)
+    };
+    jobs.into_iter().filter(wanted).collect()
+}
+
+fn prepare(layout: &Layout) -> Result<()> {
+    setup::ensure(layout, &[Part::Qemu, Part::Debian])?;
+    image::hypervisor(layout)?;
+    image::guests(layout)
+}
+
+fn conclude(tally: &Tally) -> Result<()> {
+    if !tally.failures.is_empty() {
+        note("failures:");
+        tally.failures.iter().for_each(|failure| eprintln!("  {failure}"));
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failures.len());
+    if !tally.failures.is_empty() {
+        bail!("tests failed");
+    }
+    if tally.passed == 0 {
+        bail!("not one test ran");
+    }
+    Ok(())
+}
