@@ -98,7 +98,7 @@ impl Task {
         self.el1.load(authentication);
         self.simd.load();
         self.interface.load();
-        vm.kick(irq::with_list_registers(|lrs| vm.vgic.restore(vcpu.index, lrs)));
+        vm.kick(irq::with_list_registers(vm.vgic.version(), |lrs| vm.vgic.restore(vcpu.index, lrs)));
         // A timer interrupt that the guest has not finished with is linked to
         // the physical one, which must be active then and only then.
         let owned = vm.vgic.owns_physical(vcpu.index, VTIMER);
@@ -111,7 +111,7 @@ impl Task {
     pub fn unload(&mut self, authentication: PointerAuthentication) {
         let (vm, vcpu) = (self.vcpu.vm, self.vcpu);
         self.vtimer = VirtualTimer::save();
-        vm.kick(irq::with_list_registers(|lrs| vm.vgic.save(vcpu.index, lrs)));
+        vm.kick(irq::with_list_registers(vm.vgic.version(), |lrs| vm.vgic.save(vcpu.index, lrs)));
         self.interface.save();
         irq::set_timer_active(Active::No);
         self.el1.save(authentication);
@@ -122,7 +122,7 @@ impl Task {
     pub fn discard(&mut self) {
         VirtualTimer::save();
         let (vm, index) = (self.vcpu.vm, self.vcpu.index);
-        vm.kick(irq::with_list_registers(|lrs| {
+        vm.kick(irq::with_list_registers(vm.vgic.version(), |lrs| {
             vm.vgic.power_off(index, lrs).union(vm.vgic.save(index, lrs))
         }));
         irq::set_timer_active(Active::No);

@@ -53,6 +53,15 @@ enum Controller {
     V3 { distributor: v3::Distributor, frames: Frames },
 }
 
+impl Controller {
+    fn as_v2(&self) -> Option<&v2::Gic> {
+        match self {
+            Self::V2(gic) => Some(gic),
+            Self::V3 { .. } => None,
+        }
+    }
+}
+
 static CONTROLLER: Once<Controller> = Once::new();
 
 /// The console's INTID, 0 if it has none.
@@ -126,7 +135,7 @@ pub fn init_cpu() {
         }
         None => {}
     }
-    MachineListRegs::here().switch_on();
+    MachineListRegs::new(controller().and_then(Controller::as_v2)).switch_on();
 }
 
 /// Makes the console's interrupt arrive at this CPU.
@@ -253,13 +262,13 @@ fn handle(taken: Taken, intid: IntId, running: Option<&Vcpu>) -> Leave {
 /// Shows the guest its virtual timer's interrupt, linked to the physical one.
 #[inline]
 fn show_timer(vcpu: &Vcpu) {
-    let others = with_list_registers(|lrs| vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs));
+    let others = with_list_registers(vcpu.vm.vgic.version(), |lrs| vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs));
     kick_others(vcpu, others);
 }
 
 /// Brings the list registers of the resident `vcpu` up to date.
 pub fn show_interrupts(vcpu: &Vcpu) {
-    let others = with_list_registers(|lrs| vcpu.vm.vgic.flush(vcpu.index, lrs));
+    let others = with_list_registers(vcpu.vm.vgic.version(), |lrs| vcpu.vm.vgic.flush(vcpu.index, lrs));
     kick_others(vcpu, others);
 }
 
@@ -267,9 +276,11 @@ pub fn show_interrupts(vcpu: &Vcpu) {
 /// have to look at their interrupts.
 #[inline]
 pub fn kick_others(vcpu: &Vcpu, others: VcpuSet) -> Leave {
-    if others.is_empty() {
-        return Leave::Stay;
-    }
+    if others.is_empty() { Leave::Stay } else { kick_some(vcpu, others) }
+}
+
+#[inline(never)]
+fn kick_some(vcpu: &Vcpu, others: VcpuSet) -> Leave {
     vcpu.vm.kick(others);
     // One of them may live here, and nobody sends a kick to oneself.
     let here = others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
@@ -290,10 +301,14 @@ pub fn set_timer_active(active: Active) {
     }
 }
 
-/// Calls `act` with this CPU's list registers.
+/// Calls `act` with this CPU's list registers, those of a GIC of `version`.
 #[inline]
-pub fn with_list_registers<T>(act: impl FnOnce(&mut MachineListRegs) -> T) -> T {
-    act(&mut MachineListRegs::here())
+pub fn with_list_registers<T>(version: Version, act: impl FnOnce(&mut MachineListRegs) -> T) -> T {
+    let gic = match version {
+        Version::V3 => None,
+        Version::V2 => controller().and_then(Controller::as_v2),
+    };
+    act(&mut MachineListRegs::new(gic))
 }
 
 #[inline]

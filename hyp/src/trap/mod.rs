@@ -20,7 +20,8 @@ mod device;
 mod entry;
 mod handle;
 mod system;
+mod wait;
 
 pub use entry::Leave;
-pub(crate) use entry::{on_irq, on_serror, on_sync};
+pub(crate) use entry::{on_irq, on_serror, on_sync, on_sync_whole};
 pub use handle::{Next, handle};

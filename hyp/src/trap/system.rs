@@ -16,7 +16,7 @@ pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, access: SysRegAccess) 
     let register = SysReg::of(access);
     let number = access.register().unwrap_or(31);
     let leave = if let Some(value) = vcpu.vm.ids.read(register) {
-        regs.set(number, value)?;
+        *regs.slot(number)? = value;
         Leave::Stay
     } else if register.is(ICC_SGI1R_EL1) && access.direction() == Direction::Write {
         send_sgi(vcpu, SgiRegister::Sgi1R, regs.get(number)?)
@@ -30,7 +30,7 @@ pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, access: SysRegAccess) 
 /// Sends an SGI to whom `value` names.
 #[inline]
 pub(super) fn send_sgi(vcpu: &Vcpu, register: SgiRegister, value: u64) -> Leave {
-    let others = irq::with_list_registers(|lrs| {
+    let others = irq::with_list_registers(vcpu.vm.vgic.version(), |lrs| {
         vcpu.vm.vgic.write_sgi_register(vcpu.index, register, value, lrs)
     });
     irq::kick_others(vcpu, others)

@@ -175,6 +175,12 @@ impl Vgic {
         vgic
     }
 
+    /// How many vCPUs it serves.
+    #[inline]
+    pub const fn vcpu_count(&self) -> usize {
+        self.vcpu_count
+    }
+
     /// Which GIC the guest sees.
     #[inline]
     pub const fn version(&self) -> Version {

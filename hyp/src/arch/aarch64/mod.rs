@@ -94,6 +94,8 @@ core::arch::global_asm!(include_str!("memory.S"));
 core::arch::global_asm!(
     include_str!("vectors.S"),
     on_sync = sym crate::trap::on_sync,
+    on_sync_whole = sym crate::trap::on_sync_whole,
+    more = const crate::trap::Leave::MoreRegisters as u32,
     on_irq = sym crate::trap::on_irq,
     on_serror = sym crate::trap::on_serror,
     failed = sym crate::crash::el2_failed,
@@ -232,6 +234,16 @@ pub struct FaultRegisters {
 /// ESR_EL2 alone: enough for most exits.
 pub fn exit_syndrome() -> u64 {
     read!("esr_el2")
+}
+
+/// HPFAR_EL2: the page of the fault in the guest's physical space.
+pub fn fault_page() -> u64 {
+    read!("hpfar_el2")
+}
+
+/// FAR_EL2: the virtual address of the fault.
+pub fn fault_address() -> u64 {
+    read!("far_el2")
 }
 
 /// Why the guest was left.
