@@ -147,8 +147,8 @@ fn a_broken_hypervisor_prompt_comes_back_with_its_mark() {
     let mut desk = Desk::with_vms(&["debian"]);
     desk.mux.set_focus(Source::Prompt);
     desk.writes(Source::Prompt, b"entresol> li").after(400).writes(A, b"hello\n").after(1);
-    desk.writes(Source::Prompt, b"st\n");
-    desk.screen_is("entresol> li\r\nhello\r\nentresol> st\r\n");
+    desk.writes(Source::Prompt, b"st\nentresol> ");
+    desk.screen_is("entresol> li\r\nhello\r\nentresol> st\r\nentresol> ");
 }
 
 #[test]
