@@ -98,7 +98,9 @@ fn write(vcpu: &Vcpu, ipa: u64, width: Width, value: u64) -> Option<Leave> {
         ),
         Place::Redistributor(of, offset) => irq::kick_others(
             vcpu,
-            irq::with_list_registers(vgic.version(), |lrs| vgic.redist_write(me, of, offset, width, value, lrs)),
+            irq::with_list_registers(vgic.version(), |lrs| {
+                vgic.redist_write(me, of, offset, width, value, lrs)
+            }),
         ),
         Place::Console(offset) => write_console(vcpu, offset, width, value),
     })

@@ -7,14 +7,14 @@ use super::sysreg::register::{ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1
 use super::sysreg::{self, SysReg, SysRegOutcome, TimerRegister};
 use super::{Leave, system, wait};
 use crate::arch::{self, FaultRegisters, Gprs};
-use crate::terminal::say;
-use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, SysRegAccess, Syndrome, fault_ipa};
+use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, Syndrome, SysRegAccess, fault_ipa};
 use crate::lifecycle::Ending;
 use crate::log::{debug, warn};
 use crate::task::Task;
+use crate::terminal::say;
 use crate::vcpu::{Attention, ExitKind};
-use crate::vpsci::{Outcome, PoweredVm, PowerState};
 use crate::vgic::SgiRegister;
+use crate::vpsci::{Outcome, PowerState, PoweredVm};
 use crate::vtimer::Register;
 
 /// What the vCPU does next.
