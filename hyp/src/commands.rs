@@ -31,7 +31,9 @@ pub(crate) fn obey(command: Command) {
         Command::Exits(vm, vcpu) => with(vm, |vm| each_vcpu(vm, vcpu, exits)),
         // The console has done it already.
         Command::Focus(_) => {}
-        Command::Log => say!("log frames are kept for a debugger: run with entresol.log=defmt to see them live"),
+        Command::Log => {
+            say!("log frames are kept for a debugger: run with entresol.log=defmt to see them live")
+        }
         Command::PowerOff => machine::power_off(),
         Command::Reboot => machine::reset(),
     }

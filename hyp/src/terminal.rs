@@ -9,9 +9,9 @@ use crate::console::port::{Port, Switch};
 use crate::console::prompt::Command;
 use crate::console::source::{VmIndex, VmSet};
 use crate::console::{Console, CrashWriter, Next, Pumped, QUEUES};
-use crate::{arch, commands, irq, vm};
 use crate::trap::Leave;
 use crate::vpl011::Vpl011;
+use crate::{arch, commands, irq, vm};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use platform::board::Board;
@@ -75,7 +75,10 @@ pub fn start(board: &Board<'_>) {
             uart.set_rx_interrupt(Interrupt::Enabled);
         }
     }
-    if board.bootargs.is_some_and(|arguments| arguments.split_whitespace().any(|word| word == "entresol.log=defmt")) {
+    if board
+        .bootargs
+        .is_some_and(|arguments| arguments.split_whitespace().any(|word| word == "entresol.log=defmt"))
+    {
         CONSOLE.send_frames();
     }
     CONSOLE.defer();

@@ -88,8 +88,7 @@ mod tests {
 
     #[test]
     fn a_fast_frame_has_no_callee_saved_register() {
-        let mut frame =
-            FastFrame { x: [0; 19], lr: 0, regs: core::ptr::null_mut(), vcpu: core::ptr::null() };
+        let mut frame = FastFrame { x: [0; 19], lr: 0, regs: core::ptr::null_mut(), vcpu: core::ptr::null() };
         let here: Vec<u8> = (0..32).filter(|&n| frame.set(n, 1).is_some()).collect();
         let expected: Vec<u8> = (0..19).chain([30, 31]).collect();
         assert_eq!(here, expected);

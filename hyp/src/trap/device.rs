@@ -14,7 +14,12 @@ use crate::vgic::Version;
 /// instruction is one that can't be emulated, or if it names a register that
 /// is not in `regs`.
 #[inline]
-pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, fault: FaultRegisters) -> Option<Leave> {
+pub(super) fn emulate<R: Gprs>(
+    regs: &mut R,
+    vcpu: &Vcpu,
+    abort: DataAbort,
+    fault: FaultRegisters,
+) -> Option<Leave> {
     let access = abort.mmio(fault_ipa(fault.hpfar, fault.far))?;
     if !matches!(abort.status(), FaultStatus::Translation { .. }) || !access.is_aligned() {
         return None;

@@ -7,15 +7,15 @@ use super::sysreg::register::{ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1
 use super::sysreg::{self, SysReg, SysRegOutcome, TimerRegister};
 use super::{Leave, device, system};
 use crate::arch::{self, FaultRegisters, Gprs};
-use crate::terminal::say;
-use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, SysRegAccess, Syndrome, fault_ipa};
+use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, Syndrome, SysRegAccess, fault_ipa};
 use crate::irq;
 use crate::lifecycle::Ending;
 use crate::log::{debug, warn};
 use crate::task::Task;
+use crate::terminal::say;
 use crate::vcpu::{Attention, ExitKind, Vcpu};
-use crate::vpsci::{Outcome, PoweredVm, PowerState};
 use crate::vgic::SgiRegister;
+use crate::vpsci::{Outcome, PowerState, PoweredVm};
 use crate::vtimer::Register;
 
 /// What the vCPU does next.
@@ -84,7 +84,9 @@ fn synchronous(task: &mut Task) -> Next {
 
 /// WFI: a pending interrupt ends it at once, masked or not.
 fn wait(vcpu: &Vcpu) -> Next {
-    if vcpu.attention().has(Attention::INTERRUPTS) || irq::with_list_registers(|lrs| vcpu.vm.vgic.has_deliverable(vcpu.index, lrs)) {
+    if vcpu.attention().has(Attention::INTERRUPTS)
+        || irq::with_list_registers(|lrs| vcpu.vm.vgic.has_deliverable(vcpu.index, lrs))
+    {
         Next::Go
     } else {
         Next::Wait

@@ -11,12 +11,12 @@
 //! - [`inject`]: an exception into the guest, as its CPU would have taken it.
 
 pub mod controls;
-pub mod inject;
-pub mod smccc;
-pub mod sysreg;
 mod device;
 mod entry;
 mod handle;
+pub mod inject;
+pub mod smccc;
+pub mod sysreg;
 mod system;
 
 pub use entry::Leave;

@@ -30,9 +30,9 @@
 //! Whatever may change what a vCPU should have in its list registers returns a
 //! [`VcpuSet`]. The caller owes each of them a [`Vgic::flush`] by its home CPU
 //! before it next enters the guest, and must interrupt that CPU if it is in
-//! the guest (or idle) now. (A vCPU that is not resident and has nothing to
-//! run for gets a [`Vgic::flush_at_rest`] instead, so that it gives up what
-//! others wait for.) Functions that take `lrs` have already flushed the
+//! the guest (or idle) now. That
+//! goes for a vCPU that waits, too: others may need it to let go of something.
+//! Functions that take `lrs` have already flushed the
 //! vCPU they were called for; their result names only others.
 //!
 //! There is a full barrier between the change and the return. So a caller that

@@ -46,10 +46,9 @@ pub(super) struct Home {
     /// The physical interrupt of each linked PPI.
     physical: [AtomicU16; 16],
     /// What each list register would be loaded with if its interrupt came
-    /// again; empty if that is not to be forwarded now.
+    /// again; empty if that is not to be forwarded now. For a vCPU that is
+    /// switched out: what the list register held, if that was active.
     images: [AtomicU64; MAX_LIST_REGS],
-    /// What each list register in use holds while the vCPU is switched out.
-    saved: [AtomicU64; MAX_LIST_REGS],
 }
 
 /// What a list register was loaded with.
@@ -97,7 +96,6 @@ impl Home {
             index_of: array::from_fn(|_| AtomicU8::new(0)),
             physical: array::from_fn(|_| AtomicU16::new(0)),
             images: array::from_fn(|_| AtomicU64::new(0)),
-            saved: array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -204,39 +202,6 @@ impl Home {
     pub(super) fn maintenance(&self) -> Maintenance {
         Maintenance::from_bits(self.maintenance.get())
     }
-}
-
-/// The list registers of a vCPU that was saved.
-struct Saved<'a>(&'a Home);
-
-impl ListRegs for Saved<'_> {
-    fn count(&self) -> usize {
-        MAX_LIST_REGS
-    }
-
-    fn read(&self, index: usize) -> Lr {
-        Lr::from_ich(self.0.saved[index % MAX_LIST_REGS].load(Relaxed))
-    }
-
-    fn write(&mut self, index: usize, lr: Lr) {
-        self.0.saved[index % MAX_LIST_REGS].store(lr.to_ich(), Relaxed);
-    }
-
-    fn empty_mask(&self) -> u32 {
-        0
-    }
-
-    /// Restoring the vCPU does that.
-    fn maintain(&mut self, _wanted: Maintenance) {}
-
-    /// [`Vgic::save`] has taken it.
-    fn take_eoi_count(&mut self) -> u32 {
-        0
-    }
-
-    /// The physical interrupt is another vCPU's now. That this one owns it no
-    /// more is what [`Vgic::owns_physical`] says from here on.
-    fn deactivate(&mut self, _physical: IntId) {}
 }
 
 /// Why [`Vgic::deliver`] and its relatives are called, and so what to leave
@@ -353,7 +318,7 @@ impl Vgic {
         let home = &self.vcpu(vcpu).home;
         for index in Lanes(home.used.get()) {
             let index = index as usize;
-            Saved(home).write(index, lrs.read(index));
+            home.set_image(index, lrs.read(index));
             lrs.write(index, Lr::EMPTY);
         }
         if home.maintenance() != Maintenance::NONE {
@@ -368,19 +333,12 @@ impl Vgic {
         let home = &self.vcpu(vcpu).home;
         for index in Lanes(home.used.get()) {
             let index = index as usize;
-            lrs.write(index, Saved(home).read(index));
+            lrs.write(index, home.image(index));
         }
         if home.maintenance() != Maintenance::NONE {
             lrs.maintain(home.maintenance());
         }
         self.flush(vcpu, lrs)
-    }
-
-    /// Serves a kick of a vCPU that was saved and is not to run now: others may
-    /// wait for it to let go of an active interrupt. For its home CPU. Returns
-    /// the *other* vCPUs that must look.
-    pub fn flush_at_rest(&self, vcpu: usize) -> VcpuSet {
-        self.refresh(vcpu, &mut Saved(&self.vcpu(vcpu).home)).without(vcpu)
     }
 
     /// Drops everything the resident vCPU has in its list registers or active,
@@ -424,7 +382,7 @@ impl Vgic {
             let index = index as usize;
             let (lr, slot) = (lrs.read(index), home.slot(index));
             if lr.state() == State::Inactive {
-                kicks = kicks.union(self.empty(vcpu, index, slot.irq, lrs));
+                kicks = kicks.union(self.refresh_ended(vcpu, index, slot.irq, lrs));
                 continue;
             }
             let fresh = self.list_register_for(vcpu, slot.irq);
@@ -437,6 +395,26 @@ impl Vgic {
             });
         }
         kicks
+    }
+
+    /// An interrupt that has ended: if it has come again it stays, else it goes.
+    fn refresh_ended<L: ListRegs>(&self, vcpu: usize, index: usize, irq: Irq, lrs: &mut L) -> VcpuSet {
+        let home = &self.vcpu(vcpu).home;
+        let bank = self.bank(vcpu, irq.bank());
+        let mut stays = self.is_due(vcpu, irq);
+        if stays {
+            // A request that was made before it came again is for the one that
+            // has ended, and must be seen if what came is seen.
+            irq::publish();
+            stays = (bank.drop_pending.get() | bank.drop_active.get()) & irq.mask() == 0;
+        }
+        if stays {
+            home.active[irq.bank()].clear(irq.mask());
+            home.set_slot(index, Slot { irq, by_software: false });
+            self.load_held(vcpu, irq, index, lrs)
+        } else {
+            self.empty(vcpu, index, irq, lrs)
+        }
     }
 
     fn refresh_pending<L: ListRegs>(
@@ -620,23 +598,35 @@ impl Vgic {
     /// somebody else was faster or it is no longer due.
     pub(super) fn load<L: ListRegs>(&self, vcpu: usize, irq: Irq, index: usize, lrs: &mut L) -> VcpuSet {
         let state = self.vcpu(vcpu);
-        let bank = self.bank(vcpu, irq.bank());
         if irq.bank() != 0 && self.claimed(irq.bank()).set(irq.mask()) & irq.mask() != 0 {
             // The vCPU that it was routed to before. It will look again.
             return VcpuSet::EMPTY;
         }
         state.home.hold(irq, index);
         irq::publish();
-        let due = self.deliverable(vcpu, irq.bank()) & irq.mask() != 0 && self.is_routed_to(vcpu, irq);
-        if !due {
-            return self.release(vcpu, index, irq);
+        if self.is_due(vcpu, irq) {
+            self.load_held(vcpu, irq, index, lrs)
+        } else {
+            self.release(vcpu, index, irq)
         }
+    }
+
+    /// Whether `irq`, which `vcpu` holds, should be pending there.
+    #[inline]
+    fn is_due(&self, vcpu: usize, irq: Irq) -> bool {
+        self.deliverable(vcpu, irq.bank()) & irq.mask() != 0 && self.is_routed_to(vcpu, irq)
+    }
+
+    /// Loads `irq`, which is claimed and due, into list register `index`.
+    fn load_held<L: ListRegs>(&self, vcpu: usize, irq: Irq, index: usize, lrs: &mut L) -> VcpuSet {
+        let state = self.vcpu(vcpu);
+        let bank = self.bank(vcpu, irq.bank());
         let latched = bank.latch.take(irq.mask());
         let mut lr = self.list_register_for(vcpu, irq);
         state.home.set_image(index, lr);
         if self.has_sources(irq) {
             let Some(source) = state.take_source(irq) else {
-                return self.release(vcpu, index, irq);
+                return self.empty(vcpu, index, irq, lrs);
             };
             lr = lr.from_source(source);
             if state.has_source(irq) {

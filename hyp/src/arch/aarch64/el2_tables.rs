@@ -128,7 +128,11 @@ impl Tables {
                 // A leaf: right if it already says what we would.
                 let there = (entry & ADDRESS) + (va & (span - 1));
                 let same = entry & !(ADDRESS | TABLE_OR_PAGE) == VALID | purpose.bits();
-                return if there == pa && same { Ok(span - (va & (span - 1))) } else { Err(TableError::Conflict) };
+                return if there == pa && same {
+                    Ok(span - (va & (span - 1)))
+                } else {
+                    Err(TableError::Conflict)
+                };
             } else if shift <= 30 && (va | pa) & (span - 1) == 0 && left >= span {
                 let kind = if shift == 12 { TABLE_OR_PAGE } else { 0 };
                 self.write(slot, pa | purpose.bits() | kind | VALID);
