@@ -372,7 +372,18 @@ impl Vgic {
     }
 
     /// Looks at every list register in use.
+    #[inline]
     fn refresh<L: ListRegs>(&self, vcpu: usize, lrs: &mut L) -> VcpuSet {
+        let home = &self.vcpu(vcpu).home;
+        if home.used.get() == 0 && home.maintenance() == Maintenance::NONE {
+            VcpuSet::EMPTY
+        } else {
+            self.refresh_used(vcpu, lrs)
+        }
+    }
+
+    #[inline(never)]
+    fn refresh_used<L: ListRegs>(&self, vcpu: usize, lrs: &mut L) -> VcpuSet {
         let home = &self.vcpu(vcpu).home;
         let mut kicks = VcpuSet::EMPTY;
         if home.maintenance().contains(Maintenance::ENTRY_NOT_PRESENT) {
@@ -574,13 +585,26 @@ impl Vgic {
         self.targets(irq.bank(), self.deliverable(vcpu, irq.bank()) & irq.mask())
     }
 
-    /// Loads what is waiting into the free list registers. In no particular
-    /// order while there is room: the hardware picks the most urgent.
+    /// Loads what is waiting into the free list registers.
+    #[inline]
     pub(super) fn fill<L: ListRegs>(&self, vcpu: usize, lrs: &mut L) -> VcpuSet {
+        let waiting: [u32; BANKS] = array::from_fn(|bank| self.candidates(vcpu, bank));
+        let nothing = waiting.iter().all(|&bank| bank == 0);
+        if nothing && self.vcpu(vcpu).home.maintenance() == Maintenance::NONE {
+            VcpuSet::EMPTY
+        } else {
+            self.load_waiting(vcpu, waiting, lrs)
+        }
+    }
+
+    /// In no particular order while there is room: the hardware picks the most
+    /// urgent.
+    #[inline(never)]
+    fn load_waiting<L: ListRegs>(&self, vcpu: usize, waiting: [u32; BANKS], lrs: &mut L) -> VcpuSet {
         let home = &self.vcpu(vcpu).home;
         let mut kicks = VcpuSet::EMPTY;
-        for bank in 0..BANKS {
-            for lane in Lanes(self.candidates(vcpu, bank)) {
+        for (bank, waiting) in waiting.into_iter().enumerate() {
+            for lane in Lanes(waiting) {
                 let irq = Irq::at(bank, lane);
                 if !self.is_routed_to(vcpu, irq) {
                     continue;
