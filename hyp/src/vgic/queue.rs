@@ -593,17 +593,17 @@ impl Vgic {
         if nothing && self.vcpu(vcpu).home.maintenance() == Maintenance::NONE {
             VcpuSet::EMPTY
         } else {
-            self.load_waiting(vcpu, waiting, lrs)
+            self.load_waiting(vcpu, &waiting, lrs)
         }
     }
 
     /// In no particular order while there is room: the hardware picks the most
     /// urgent.
     #[inline(never)]
-    fn load_waiting<L: ListRegs>(&self, vcpu: usize, waiting: [u32; BANKS], lrs: &mut L) -> VcpuSet {
+    fn load_waiting<L: ListRegs>(&self, vcpu: usize, waiting: &[u32; BANKS], lrs: &mut L) -> VcpuSet {
         let home = &self.vcpu(vcpu).home;
         let mut kicks = VcpuSet::EMPTY;
-        for (bank, waiting) in waiting.into_iter().enumerate() {
+        for (bank, &waiting) in waiting.iter().enumerate() {
             for lane in Lanes(waiting) {
                 let irq = Irq::at(bank, lane);
                 if !self.is_routed_to(vcpu, irq) {
