@@ -721,6 +721,7 @@ impl Vgic {
                 let index = home.index_of[irq.lane()].load(Relaxed) as usize % MAX_LIST_REGS;
                 let image = home.image(index);
                 if image.is_pending() && lrs.empty_mask() >> index & 1 != 0 {
+                    home.active[0].clear(irq.mask());
                     lrs.write(index, cause.apply_to(image));
                     return VcpuSet::EMPTY;
                 }
