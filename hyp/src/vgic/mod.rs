@@ -11,8 +11,10 @@
 //!   banks of 32 interrupts), `dist.rs` (GICD), `redist.rs` (GICR), `sgi.rs`
 //!   (ICC_SGI<n>R and GICD_SGIR);
 //! * the **queue** that moves interrupts between that state and the list
-//!   registers (`queue.rs`, `list_reg.rs`; `overflow.rs` for when there are
-//!   more interrupts than list registers).
+//!   registers (`list_reg.rs`): `queue.rs` is the entry, `refresh.rs` and
+//!   `load.rs` are the two halves of a flush, `home.rs` is what a CPU remembers
+//!   between flushes, `overflow.rs` is for when there are more interrupts than
+//!   list registers.
 //!
 //! There are no locks. Nothing here allocates, blocks or panics, whatever the
 //! guest writes.
@@ -68,11 +70,14 @@
 //! looks, and is simply written again if the same interrupt comes back first.
 
 mod dist;
+mod home;
 mod irq;
 mod list_reg;
+mod load;
 mod overflow;
 mod queue;
 mod redist;
+mod refresh;
 mod registers;
 mod sgi;
 mod sync;
@@ -88,8 +93,8 @@ pub use redist::FRAME_SIZE;
 pub use sgi::SgiRegister;
 
 use crate::vcpu_set::{MAX_VCPUS, VcpuSet};
+use home::Home;
 use irq::{BANKS, Bank, Bits, Groups, Irq, Lanes, SPI_BANKS, SPIS};
-use queue::Home;
 use sync::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// Which GIC architecture the guest sees: that of the machine, since its CPU
