@@ -147,9 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn word_at_an_odd_address_is_misaligned() {
+    fn word_is_aligned_at_every_fourth_byte() {
         let Syndrome::DataAbort(abort) = Syndrome::decode(Esr::new(LDR_W)) else { panic!("class 0x24") };
-        assert_eq!(abort.mmio(0x0900_001a).map(MmioAccess::is_aligned), Some(false));
+        let aligned = [0x18, 0x19, 0x1a, 0x1c].map(|ipa| abort.mmio(ipa).map(MmioAccess::is_aligned));
+        assert_eq!(aligned, [true, false, false, true].map(Some));
     }
 
     proptest::proptest! {

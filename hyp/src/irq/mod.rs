@@ -200,23 +200,29 @@ pub fn handle_pending(resident: Option<&Vcpu>) {
     loop {
         let taken = Taken::acknowledge();
         let Some(intid) = taken.intid() else { return };
-        if intid != VTIMER {
-            handle(taken, intid, resident);
-            continue;
+        match (intid, resident) {
+            (VTIMER, Some(vcpu)) => {
+                show_timer(vcpu);
+                vcpu.attend(Attention::INTERRUPTS);
+                taken.drop_priority();
+            }
+            (MAINTENANCE, Some(vcpu)) => {
+                vcpu.attend(Attention::INTERRUPTS);
+                handle(taken, intid, None);
+            }
+            // What asks for attention stays set: it is what wakes a waiting vCPU.
+            _ => {
+                handle(taken, intid, None);
+            }
         }
-        if let Some(vcpu) = resident {
-            show_timer(vcpu);
-            vcpu.attend(Attention::INTERRUPTS);
-        }
-        taken.drop_priority();
     }
 }
 
-/// Everything but the virtual timer.
-fn handle(taken: Taken, intid: IntId, resident: Option<&Vcpu>) -> Leave {
+/// Everything but the virtual timer. `running` is the vCPU whose run it ended.
+fn handle(taken: Taken, intid: IntId, running: Option<&Vcpu>) -> Leave {
     arch::percpu().interrupts.fetch_add(1, Ordering::Relaxed);
     taken.drop_priority();
-    let leave = match (intid, resident) {
+    let leave = match (intid, running) {
         (MAINTENANCE, Some(vcpu)) => {
             show_interrupts(vcpu);
             Leave::Stay

@@ -8,14 +8,13 @@
 //! Registers are words; priorities, targets and SGI sources may be accessed as
 //! bytes, and routes as doublewords. Everything else is RAZ/WI.
 
-use core::sync::atomic::{
-    AtomicU32,
-    Ordering::{AcqRel, Relaxed},
-};
-
 use super::irq::{self, BANK_SIZE, BANKS, Irq};
 use super::list_reg::ListRegs;
 use super::registers::{Access, BitRegister, Change, Half};
+use super::sync::{
+    AtomicU32,
+    Ordering::{AcqRel, Relaxed},
+};
 use super::{Version, Vgic};
 use crate::mmio::Width;
 use crate::vcpu_set::VcpuSet;

@@ -13,18 +13,20 @@
 //! sees what the earlier one changed. With that, loads need no ordering of
 //! their own, and looking costs plain loads.
 
-use core::sync::atomic::{
-    AtomicU8, AtomicU32,
+use core::array;
+
+use platform::intid::IntId;
+
+use super::sync::{
+    AtomicU8, AtomicU32, IS_MODEL,
     Ordering::{AcqRel, Relaxed, SeqCst},
     fence,
 };
 
-use platform::intid::IntId;
-
 /// Interrupts per [`Bank`].
 pub(super) const BANK_SIZE: usize = 32;
 /// Banks that a vCPU sees: its private one and those of the SPIs.
-pub(super) const BANKS: usize = 4;
+pub(super) const BANKS: usize = if IS_MODEL { 2 } else { 4 };
 /// Banks of SPIs.
 pub(super) const SPI_BANKS: usize = BANKS - 1;
 /// SPIs per VM.
@@ -108,7 +110,7 @@ pub(super) struct Bits(AtomicU32);
 
 impl Bits {
     /// All clear.
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
@@ -150,7 +152,7 @@ pub(super) struct HomeBits(AtomicU32);
 
 impl HomeBits {
     /// All clear.
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
@@ -203,6 +205,7 @@ pub(super) struct Bank {
     priority: [AtomicU8; BANK_SIZE],
 }
 
+#[cfg(not(all(test, hyp_loom)))]
 const _: () = assert!(size_of::<Bank>() == 64);
 
 /// Priority bits that the virtual CPU interfaces of all our machines keep
@@ -211,7 +214,7 @@ const PRIORITY_MASK: u8 = 0xf8;
 
 impl Bank {
     /// Everything zero; call [`Self::reset`] before use.
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             enabled: Bits::new(),
             latch: Bits::new(),
@@ -221,7 +224,7 @@ impl Bank {
             active: Bits::new(),
             drop_pending: Bits::new(),
             drop_active: Bits::new(),
-            priority: [const { AtomicU8::new(0) }; BANK_SIZE],
+            priority: array::from_fn(|_| AtomicU8::new(0)),
         }
     }
 

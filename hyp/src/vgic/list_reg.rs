@@ -14,9 +14,11 @@ use core::fmt;
 
 use platform::intid::IntId;
 
+use super::sync::IS_MODEL;
+
 /// The most list registers a CPU interface can have (ICH_VTR_EL2.ListRegs + 1
 /// is at most 16; GICH_VTR allows more, but no GICv2 was built with more).
-pub const MAX_LIST_REGS: usize = 16;
+pub const MAX_LIST_REGS: usize = if IS_MODEL { 2 } else { 16 };
 
 /// What a list register says about its interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,7 +60,7 @@
 //! Both "once more" pair with everyone else's order, which is *change, then
 //! look at the claim*, each with a full barrier in between (`irq::publish`):
 //! either the changer sees the claim as it now is, or the home CPU sees the
-//! change.
+//! change. `tests/interleave.rs` tries all orders.
 //!
 //! Level-triggered software interrupts are loaded with EOI maintenance, so
 //! that the home CPU hears of the deactivation and samples the line again.
@@ -75,10 +75,11 @@ mod queue;
 mod redist;
 mod registers;
 mod sgi;
+mod sync;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use core::array;
 
 use platform::intid::IntId;
 
@@ -89,6 +90,7 @@ pub use sgi::SgiRegister;
 use crate::vcpu_set::{MAX_VCPUS, VcpuSet};
 use irq::{BANKS, Bank, Bits, Groups, Irq, Lanes, SPI_BANKS, SPIS};
 use queue::Home;
+use sync::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// Which GIC architecture the guest sees: that of the machine, since its CPU
 /// interface is the machine's.
@@ -123,7 +125,7 @@ pub struct Vgic {
     spis: [Bank; SPI_BANKS],
     /// GICv3: affinity as in IROUTER. GICv2: vCPU mask as in ITARGETSR.
     routes: [AtomicU32; SPIS],
-    vcpus: [VcpuState; MAX_VCPUS],
+    vcpus: [VcpuState; VCPU_SLOTS],
 }
 
 /// What belongs to one vCPU. Padded to cache lines of its own.
@@ -140,11 +142,11 @@ struct VcpuState {
 }
 
 impl VcpuState {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             private: Bank::new(),
             home: Home::new(),
-            sources: [const { AtomicU8::new(0) }; 16],
+            sources: array::from_fn(|_| AtomicU8::new(0)),
             asleep: AtomicU32::new(1),
         }
     }
@@ -164,10 +166,10 @@ impl Vgic {
             vcpu_count,
             everyone: VcpuSet::from_bits((u32::from(u8::MAX) >> (MAX_VCPUS - vcpu_count)) as u8),
             ctlr: AtomicU32::new(0),
-            claimed: [const { Bits::new() }; SPI_BANKS],
-            spis: [const { Bank::new() }; SPI_BANKS],
-            routes: [const { AtomicU32::new(0) }; SPIS],
-            vcpus: [const { VcpuState::new() }; MAX_VCPUS],
+            claimed: array::from_fn(|_| Bits::new()),
+            spis: array::from_fn(|_| Bank::new()),
+            routes: array::from_fn(|_| AtomicU32::new(0)),
+            vcpus: array::from_fn(|_| VcpuState::new()),
         };
         vgic.reset();
         vgic
@@ -259,8 +261,8 @@ impl Vgic {
     /// the mask only keeps a bounds check off the exit path.
     #[inline]
     fn vcpu(&self, vcpu: usize) -> &VcpuState {
-        const { assert!(MAX_VCPUS.is_power_of_two()) };
-        &self.vcpus[vcpu & (MAX_VCPUS - 1)]
+        const { assert!(VCPU_SLOTS.is_power_of_two()) };
+        &self.vcpus[vcpu % VCPU_SLOTS]
     }
 
     /// Bank `bank` (modulo 4) as vCPU `vcpu` sees it.
@@ -295,7 +297,7 @@ impl Vgic {
             return if mask & (held | self.deliverable(vcpu, 0)) == 0 {
                 VcpuSet::EMPTY
             } else {
-                VcpuSet::one(vcpu & (MAX_VCPUS - 1))
+                VcpuSet::one(vcpu % VCPU_SLOTS)
             };
         }
         let claimed = self.claimed(bank).get();
@@ -361,6 +363,9 @@ impl Vgic {
         self.version == Version::V2 && irq.raw() < 16
     }
 }
+
+/// Room for as many vCPUs.
+const VCPU_SLOTS: usize = if sync::IS_MODEL { 2 } else { MAX_VCPUS };
 
 /// The SGIs of a private bank: always edge-triggered.
 const SGI_LANES: u32 = 0xffff;

@@ -8,15 +8,16 @@
 //!
 //! [`Home`] is what the home CPU remembers about its list registers.
 
-use core::sync::atomic::{
-    AtomicU8, AtomicU16, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
-};
+use core::array;
 
 use platform::intid::IntId;
 
 use super::irq::{self, BANKS, HomeBits, Irq, Lanes};
 use super::list_reg::{ListRegs, Lr, MAX_LIST_REGS, Maintenance, State};
+use super::sync::{
+    AtomicU8, AtomicU16, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
 use super::{VcpuState, Vgic};
 use crate::vcpu_set::VcpuSet;
 
@@ -84,19 +85,19 @@ impl Slot {
 
 impl Home {
     /// No list register in use, nothing linked.
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             used: HomeBits::new(),
             maintenance: HomeBits::new(),
-            held: [const { HomeBits::new() }; BANKS],
-            active: [const { HomeBits::new() }; BANKS],
-            spilled: [const { HomeBits::new() }; BANKS],
+            held: array::from_fn(|_| HomeBits::new()),
+            active: array::from_fn(|_| HomeBits::new()),
+            spilled: array::from_fn(|_| HomeBits::new()),
             linked: HomeBits::new(),
-            slots: [const { AtomicU8::new(0) }; MAX_LIST_REGS],
-            index_of: [const { AtomicU8::new(0) }; 32],
-            physical: [const { AtomicU16::new(0) }; 16],
-            images: [const { AtomicU64::new(0) }; MAX_LIST_REGS],
-            saved: [const { AtomicU64::new(0) }; MAX_LIST_REGS],
+            slots: array::from_fn(|_| AtomicU8::new(0)),
+            index_of: array::from_fn(|_| AtomicU8::new(0)),
+            physical: array::from_fn(|_| AtomicU16::new(0)),
+            images: array::from_fn(|_| AtomicU64::new(0)),
+            saved: array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 

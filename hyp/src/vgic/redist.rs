@@ -5,13 +5,12 @@
 //! interrupts at 64 KiB. There are no LPIs, so the LPI registers are RAZ/WI.
 //! Any vCPU may access any frame.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use super::Vgic;
 use super::dist::{IIDR, PIDR2_V3};
 use super::irq::{BANK_SIZE, Irq};
 use super::list_reg::ListRegs;
 use super::registers::{Access, BitRegister, Half};
+use super::sync::Ordering::Relaxed;
 use crate::mmio::Width;
 use crate::vcpu_set::VcpuSet;
 

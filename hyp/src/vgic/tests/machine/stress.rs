@@ -126,7 +126,7 @@ impl World {
 
     /// The home CPU of one vCPU, and the guest on it.
     fn home(&self, vcpu: usize) {
-        let mut random = Random(0x9e37_79b9 ^ vcpu as u32 + 1);
+        let mut random = Random(0x9e37_79b9 + vcpu as u32);
         let mut lrs = Interface::new(2 + vcpu % 3);
         let mut disabled = 0;
         while !self.done.load(SeqCst) {
