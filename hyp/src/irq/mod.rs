@@ -41,6 +41,9 @@ const EL2_TIMER: IntId = IntId::ppi(10);
 /// Maintenance of the virtual interface.
 const MAINTENANCE: IntId = IntId::ppi(9);
 
+/// One frame of a redistributor.
+const FRAME: u64 = 0x1_0000;
+
 /// INTIDs from here on are special: nothing was pending.
 const SPECIAL: u32 = 1020;
 
@@ -86,9 +89,6 @@ pub fn init(board: &Board<'_>) -> Result<Version, NoController> {
     let (controller, version) = match board.gic.as_ref().ok_or(NoController::Missing)? {
         GicInfo::V3 { dist, redists, stride, .. } => {
             let distributor = v3::Distributor::new(map(*dist)?);
-            for &region in redists {
-                map(region)?;
-            }
             distributor.init();
             let frames = Frames { ranges: redists.clone(), stride: *stride };
             (Controller::V3 { distributor, frames }, Version::V3)
@@ -144,7 +144,8 @@ fn map(region: Region) -> Result<Registers, NoController> {
     arch::map_registers(region).map_err(NoController::Map)
 }
 
-/// The GICv3 redistributor ranges of the device tree, all mapped.
+/// The GICv3 redistributor ranges of the device tree. They can be large; only
+/// the frames that are looked at get mapped.
 struct Frames {
     ranges: heapless::Vec<Region, MAX_REDISTRIBUTORS>,
     stride: Option<u64>,
@@ -154,8 +155,8 @@ impl Frames {
     fn find(&self, mpidr: u64) -> Option<Redistributor> {
         self.ranges.iter().find_map(|range| {
             let stride = self.stride.map(|stride| stride as usize);
-            let base = arch::linear(range.base);
-            Redistributor::find(base, range.size as usize, stride, mpidr, arch::registers_at)
+            let block = |frame: usize| arch::map_registers(Region { base: frame as u64, size: FRAME }).ok();
+            Redistributor::find(range.base as usize, range.size as usize, stride, mpidr, block)
         })
     }
 }

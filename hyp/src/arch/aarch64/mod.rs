@@ -89,6 +89,8 @@ core::arch::global_asm!(
     boot_tables = const BOOT_TABLES,
 );
 
+core::arch::global_asm!(include_str!("memory.S"));
+
 core::arch::global_asm!(
     include_str!("vectors.S"),
     on_sync = sym crate::trap::on_sync,
@@ -122,6 +124,7 @@ pub fn image_address() -> u64 {
 unsafe extern "C" {
     fn guest_enter(regs: *mut GuestRegs, vcpu: *const ()) -> u32;
     fn copy_blocks(to: *mut u8, from: *const u8, blocks: usize);
+    fn zero_page(page: *mut u8);
 }
 
 /// Runs the resident vCPU until a handler in [`crate::trap`] asks to leave the
@@ -133,6 +136,39 @@ pub fn run_guest(regs: &mut GuestRegs, vcpu: &Vcpu) -> u32 {
     // SAFETY: `regs` outlives the call and is written by nobody else during
     // it; the guest cannot reach EL2's memory (stage 2).
     unsafe { guest_enter(regs, core::ptr::from_ref(vcpu).cast()) }
+}
+
+/// Zeroes a page of 4 KiB.
+///
+/// # Safety
+///
+/// `page` is writable, aligned, and nothing in Rust refers to it.
+pub unsafe fn clear_page(page: *mut u8) {
+    // SAFETY: the caller's contract.
+    unsafe { zero_page(page) }
+}
+
+/// Zeroes `size` bytes at `to`, page-wise as far as alignment allows.
+///
+/// # Safety
+///
+/// `to` is writable for `size` bytes that nothing in Rust refers to.
+pub unsafe fn clear(to: *mut u8, size: usize) {
+    let head = to.align_offset(4096).min(size);
+    let pages = (size - head) / 4096;
+    // SAFETY: within the range (contract).
+    unsafe { to.write_bytes(0, head) };
+    for page in 0..pages {
+        // SAFETY: as above.
+        let page = unsafe { to.add(head + page * 4096) };
+        // SAFETY: a whole page of the range.
+        unsafe { clear_page(page) };
+    }
+    let done = head + pages * 4096;
+    // SAFETY: as above.
+    let tail = unsafe { to.add(done) };
+    // SAFETY: as above.
+    unsafe { tail.write_bytes(0, size - done) };
 }
 
 /// Copies `bytes` to `to`, block-wise as far as alignment allows.

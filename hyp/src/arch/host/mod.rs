@@ -277,6 +277,17 @@ pub fn run_guest(_: &mut GuestRegs, _: &Vcpu) -> u32 {
 ///
 /// See the target's.
 #[expect(unsafe_code, reason = "the same contract as on the target")]
+pub unsafe fn clear(to: *mut u8, size: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { to.write_bytes(0, size) }
+}
+
+/// See the target's.
+///
+/// # Safety
+///
+/// See the target's.
+#[expect(unsafe_code, reason = "the same contract as on the target")]
 pub unsafe fn copy_to(to: *mut u8, bytes: &[u8]) {
     // SAFETY: the caller's contract.
     unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
