@@ -85,7 +85,10 @@ fn judge(name: &str, lines: &[String]) -> Tally {
             Some((claim, verdict)) if verdict.starts_with("FAILED") => {
                 tally.failures.push(format!("{name}: {claim} {verdict}"));
             }
-            _ => summary = counts(line).or(summary),
+            Some((_, verdict)) if verdict.starts_with("skipped") => {}
+            // Whatever else the line got to hold: the claim was begun and never judged.
+            Some((claim, _)) => tally.failures.push(format!("{name}: {claim} came to no verdict")),
+            None => summary = counts(line).or(summary),
         }
     }
     let seen = (tally.passed, tally.failures.len());
@@ -131,6 +134,12 @@ mod tests {
     fn failed_claim_is_named_with_its_reason() {
         let lines = ["test one ... ok", "test two ... FAILED: read 5", "1 passed, 1 failed"];
         assert_eq!(judged(&lines), (1, vec!["here: two FAILED: read 5".to_owned()]));
+    }
+
+    #[test]
+    fn claim_without_a_verdict_is_named() {
+        let (_, failures) = judged(&["test one ... ok", "test two ... "]);
+        assert_eq!(failures[0], "here: two came to no verdict");
     }
 
     #[test]
