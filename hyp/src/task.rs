@@ -7,9 +7,11 @@
 //! [`Task::unload`] move them, when another vCPU needs the processor.
 
 use crate::arch::{self, El1State, GuestRegs, PointerAuthentication, Simd, VirtualTimer};
+use crate::exit::Esr;
 use crate::irq::{self, VirtualInterface};
 use crate::lifecycle::Keeper;
 use crate::terminal::say;
+use crate::trap::advance::past_instruction;
 use crate::trap::sysreg::DebugRegisters;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vgic::Level;
@@ -129,9 +131,9 @@ impl Task {
         self.activity = Activity::Parked;
     }
 
-    /// Goes on behind the instruction that trapped.
-    pub fn skip_instruction(&mut self) {
-        self.regs.pc = self.regs.pc.wrapping_add(4);
+    /// Goes on behind the instruction that `syndrome` is about.
+    pub fn skip_instruction(&mut self, syndrome: Esr) {
+        (self.regs.pc, self.regs.pstate) = past_instruction(self.regs.pc, self.regs.pstate, syndrome);
     }
 
     /// Prints the registers, for somebody at the prompt.
