@@ -8,6 +8,8 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
+    // Which log statements are compiled in: defmt takes only errors by default.
+    println!("cargo::rustc-env=DEFMT_LOG=debug");
     let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     for argument in [
         &format!("-T{root}/../linker/entresol.ld"),

@@ -66,7 +66,7 @@ use_cargo_on_path() {
 use_debian() {
     if ! is_new_enough env RUSTC=/usr/bin/rustc /usr/bin/cargo || [ ! -e /usr/lib/rustlib/src/rust/library ] ||
         ! command -v ld.lld >/dev/null; then
-        install_packages cargo-web rustc-web rust-web-src lld gcc libc6-dev
+        install_packages cargo-web rustc-web rust-web-src lld gcc libc6-dev ca-certificates
     fi
     is_new_enough env RUSTC=/usr/bin/rustc /usr/bin/cargo ||
         fail "Debian's rustc-web is older than $pinned: is its security archive among apt's sources?"

@@ -1,6 +1,6 @@
 //! What the commands of the hypervisor's prompt do.
 
-use crate::console::prompt::{Command, HELP};
+use crate::console::prompt::Command;
 use crate::console::source::VmIndex;
 use crate::lifecycle::{self, Ending};
 use crate::terminal::say;
@@ -11,7 +11,6 @@ use crate::{arch, machine};
 /// Does what somebody asked for.
 pub(crate) fn obey(command: Command) {
     match command {
-        Command::Help => HELP.iter().for_each(|line| say!("{line}")),
         Command::List => vm::all().iter().for_each(|vm| list(vm)),
         Command::Start(vm) => with(vm, |vm| {
             if let Err(state) = lifecycle::start(vm) {
@@ -29,11 +28,6 @@ pub(crate) fn obey(command: Command) {
             with(vm, |vm| each_vcpu(vm, vcpu, |vcpu| vcpu.attend(Attention::REPORT)));
         }
         Command::Exits(vm, vcpu) => with(vm, |vm| each_vcpu(vm, vcpu, exits)),
-        // The console has done it already.
-        Command::Focus(_) => {}
-        Command::Log => {
-            say!("log frames are kept for a debugger: run with entresol.log=defmt to see them live")
-        }
         Command::PowerOff => machine::power_off(),
         Command::Reboot => machine::reset(),
     }

@@ -365,6 +365,13 @@ mod tests {
     }
 
     #[test]
+    fn fields_end_where_the_manual_ends_them() {
+        let access = sysreg(0x63ff_ffdf);
+        let fields = (access.op0(), access.op1(), access.crn(), access.crm(), access.op2());
+        assert_eq!((fields, access.register()), ((3, 7, 15, 15, 7), Some(30)));
+    }
+
+    #[test]
     fn wait_instructions_are_told_apart() {
         let kinds = [0x07e0_0000, 0x07e0_0001, 0x07e0_0002, 0x07e0_0003].map(|bits| match decode(bits) {
             Syndrome::WaitFor(wait) => wait.kind(),

@@ -13,7 +13,6 @@ use crate::trap::Leave;
 use crate::vpl011::Vpl011;
 use crate::{arch, commands, irq, vm};
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 use platform::board::Board;
 use platform::mmio::Registers;
 use platform::uart::{Interrupt, Uart, UartInfo};
@@ -23,9 +22,6 @@ static CONSOLE: Console<'static, Uart> = Console::new(&QUEUES);
 
 /// The UART itself, once it is known.
 static UART: Once<Uart> = Once::new();
-
-/// When to pump again, in counter ticks; `u64::MAX` if nobody waits for that.
-static PUMP_AT: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Says a line to whoever is at the console.
 macro_rules! say {
@@ -99,8 +95,9 @@ pub fn uart(id: usize) -> Option<&'static Vpl011> {
 /// VM `id`'s UART has output. Whether this CPU's loop has to look after the rest.
 pub fn guest_wrote(id: usize) -> Leave {
     let Some(index) = VmIndex::new(id) else { return Leave::Stay };
-    let more = after(CONSOLE.guest_wrote(index, arch::counter()));
-    if more || deadline().is_some() { Leave::LookAround } else { Leave::Stay }
+    let pumped = CONSOLE.guest_wrote(index, arch::counter());
+    after(pumped);
+    if matches!(pumped.next, Next::Now | Next::At(_)) { Leave::LookAround } else { Leave::Stay }
 }
 
 /// The UART interrupted: keys, or room to send.
@@ -117,12 +114,12 @@ pub fn interrupt() {
 
 /// Pumps if it is time to. `true` if there is more to do right away.
 pub fn poll(now: u64) -> bool {
-    CONSOLE.needs_pump() && deadline().is_none_or(|at| now >= at) && after(CONSOLE.pump(now))
+    CONSOLE.is_due(now) && after(CONSOLE.pump(now))
 }
 
 /// When some CPU should call [`poll`], if at some time.
 pub fn deadline() -> Option<u64> {
-    Some(PUMP_AT.load(Ordering::Relaxed)).filter(|&at| at != u64::MAX)
+    CONSOLE.deadline()
 }
 
 /// Sends everything that waits, however long it takes.
@@ -138,11 +135,6 @@ pub fn crash_writer() -> Option<CrashWriter<Uart>> {
 /// Applies what a pump changed. `true` if it wants the CPU's loop to come back.
 fn after(pumped: Pumped) -> bool {
     apply_lines(pumped.changed);
-    let at = match pumped.next {
-        Next::At(time) => time,
-        Next::Now | Next::Idle | Next::Room => u64::MAX,
-    };
-    PUMP_AT.store(at, Ordering::Relaxed);
     pumped.next == Next::Now
 }
 

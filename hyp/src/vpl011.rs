@@ -218,6 +218,12 @@ impl Vpl011 {
         line_of(self.published())
     }
 
+    /// Whether output waits in what the guest sees as its transmit FIFO.
+    #[inline]
+    pub fn is_backed_up(&self) -> bool {
+        self.published() & u64::from(FR_TXFE) == 0
+    }
+
     /// For the console: output up to the end of the line or of `buffer`.
     pub fn take_line(&self, buffer: &mut [u8]) -> Drained {
         let ((taken, more), line) = self.change(|state| {

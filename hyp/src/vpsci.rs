@@ -375,9 +375,9 @@ mod tests {
         #[test]
         fn outside_ram_is_refused() {
             let vm = ThreeVcpus::new();
-            let outcomes =
-                [RAM.start - 4, RAM.end, ENTRY | 2, !3].map(|entry| vm.call(0xc400_0003, [1, entry, 0]));
-            assert_eq!(outcomes, [error(Error::InvalidAddress); 4]);
+            let outcomes = [RAM.start - 4, RAM.end, ENTRY | 1, ENTRY | 2, !3]
+                .map(|entry| vm.call(0xc400_0003, [1, entry, 0]));
+            assert_eq!(outcomes, [error(Error::InvalidAddress); 5]);
         }
 
         #[test]

@@ -76,9 +76,12 @@ fn full_reset(pm: Registers) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{dt::testing::TreeBuilder, mmio::fake::FakeRegisters};
+    use crate::{
+        dt::testing::{Blob, TreeBuilder},
+        mmio::fake::FakeRegisters,
+    };
 
-    fn tree(with_psci: fn(TreeBuilder) -> TreeBuilder) -> std::vec::Vec<u8> {
+    fn tree(with_psci: fn(TreeBuilder) -> TreeBuilder) -> Blob {
         with_psci(
             TreeBuilder::new()
                 .begin("pm")

@@ -7,7 +7,11 @@ const TREES: [&[u8]; 2] =
     [include_bytes!("fixtures/qemu-virt-gic2.dtb"), include_bytes!("fixtures/qemu-virt-gic3.dtb")];
 
 /// Reads everything that is ever read, and prints what is ever printed.
-fn read(blob: &[u8]) {
+fn read(tree: &[u8]) {
+    let mut bytes = vec![0; tree.len() + 8];
+    let start = bytes.as_ptr().align_offset(8);
+    let blob = &mut bytes[start..start + tree.len()];
+    blob.copy_from_slice(tree);
     let _ = early::find(blob);
     match Board::from_dt(blob) {
         Ok(board) => {

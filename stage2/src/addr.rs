@@ -32,6 +32,7 @@ macro_rules! address_type {
             ///
             /// If the value needs more than [`ADDRESS_BITS`] bits. Use
             /// [`Self::try_new`] for anything a guest or a file chose.
+            #[inline]
             pub const fn new(bits: u64) -> Self {
                 match Self::try_new(bits) {
                     Some(address) => address,
@@ -41,26 +42,31 @@ macro_rules! address_type {
 
             /// The address with this value, or `None` if it needs more than
             /// [`ADDRESS_BITS`] bits.
+            #[inline]
             pub const fn try_new(bits: u64) -> Option<Self> {
                 if bits >> ADDRESS_BITS == 0 { Some(Self(bits)) } else { None }
             }
 
             /// The address as a number, for registers and descriptors.
+            #[inline]
             pub const fn bits(self) -> u64 {
                 self.0
             }
 
             /// Whether the address is a multiple of `size`, a power of two.
+            #[inline]
             pub const fn is_aligned(self, size: u64) -> bool {
                 self.0 & (size - 1) == 0
             }
 
             /// The nearest multiple of `size`, a power of two, at or below.
+            #[inline]
             pub const fn align_down(self, size: u64) -> Self {
                 Self(self.0 & !(size - 1))
             }
 
             /// The address `offset` bytes further up, if there is one.
+            #[inline]
             pub const fn checked_add(self, offset: u64) -> Option<Self> {
                 match self.0.checked_add(offset) {
                     Some(bits) => Self::try_new(bits),
@@ -69,12 +75,14 @@ macro_rules! address_type {
             }
 
             /// How many bytes this address lies above `base`, if it does.
+            #[inline]
             pub const fn offset_from(self, base: Self) -> Option<u64> {
                 self.0.checked_sub(base.0)
             }
 
             /// The address `offset` bytes further up, for offsets that stay
             /// within a space whose size was checked when it was made.
+            #[inline]
             pub(crate) const fn plus(self, offset: u64) -> Self {
                 Self(self.0 + offset)
             }
@@ -114,6 +122,7 @@ pub struct IpaRange {
 impl IpaRange {
     /// The `size` bytes from `start`; `None` if there are none or they do not
     /// fit below the largest address.
+    #[inline]
     pub const fn new(start: Ipa, size: u64) -> Option<Self> {
         match start.checked_add(size) {
             Some(end) if size != 0 => Some(Self { start, end }),
@@ -123,31 +132,44 @@ impl IpaRange {
 
     /// The bytes from `start` up to but not including `end`; `None` if there
     /// are none.
+    #[inline]
     pub const fn between(start: Ipa, end: Ipa) -> Option<Self> {
         if start.0 < end.0 { Some(Self { start, end }) } else { None }
     }
 
+    /// The `size` bytes that an entry or a table at `start` translates: known
+    /// not to be empty and to end within the space.
+    #[inline]
+    pub(crate) const fn of_entry(start: Ipa, size: u64) -> Self {
+        Self { start, end: start.plus(size) }
+    }
+
     /// The first address.
+    #[inline]
     pub const fn start(self) -> Ipa {
         self.start
     }
 
     /// One past the last address.
+    #[inline]
     pub const fn end(self) -> Ipa {
         self.end
     }
 
     /// The number of bytes, at least one.
+    #[inline]
     pub const fn size(self) -> u64 {
         self.end.0 - self.start.0
     }
 
     /// Whether `ipa` lies inside.
+    #[inline]
     pub const fn contains(self, ipa: Ipa) -> bool {
         self.start.0 <= ipa.0 && ipa.0 < self.end.0
     }
 
     /// Whether every address of `other` lies inside.
+    #[inline]
     pub const fn covers(self, other: Self) -> bool {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
     }
@@ -182,6 +204,7 @@ pub enum Level {
 
 impl Level {
     /// The architecture's number, which is also the one in a level hint.
+    #[inline]
     pub const fn number(self) -> u32 {
         match self {
             Self::L0 => 0,
@@ -192,6 +215,7 @@ impl Level {
     }
 
     /// The level that a table descriptor at this one leads to.
+    #[inline]
     pub const fn next(self) -> Option<Self> {
         match self {
             Self::L0 => Some(Self::L1),

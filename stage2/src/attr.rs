@@ -133,6 +133,7 @@ pub(crate) const PERMISSIONS: u64 = S2AP_READ | S2AP_WRITE | XN_FIELD;
 
 impl MemoryType {
     /// MemAttr in its place.
+    #[inline]
     const fn encode(self, fwb: Fwb) -> u64 {
         let memattr = match (self, fwb) {
             // The only one that differs: outer and inner write-back, or "force
@@ -147,6 +148,7 @@ impl MemoryType {
     }
 
     /// The type that these descriptor bits spell, if it is one of ours.
+    #[inline]
     const fn decode(bits: u64, fwb: Fwb) -> Option<Self> {
         match ((bits & MEMATTR) >> MEMATTR_SHIFT, fwb) {
             (0b1111, Fwb::Off) | (0b0110, Fwb::On) => Some(Self::NormalWriteBack),
@@ -160,6 +162,7 @@ impl MemoryType {
 
 impl Permissions {
     /// S2AP and XN in their places.
+    #[inline]
     pub(crate) const fn encode(self) -> u64 {
         let access = match self.access {
             Access::None => 0,
@@ -175,6 +178,7 @@ impl Permissions {
     }
 
     /// The permissions that these descriptor bits spell.
+    #[inline]
     const fn decode(bits: u64) -> Self {
         let access = match (bits & S2AP_READ != 0, bits & S2AP_WRITE != 0) {
             (false, false) => Access::None,
@@ -190,11 +194,13 @@ impl Permissions {
 impl Attributes {
     /// All attribute bits of a new leaf. AF is set: whoever maps memory is
     /// about to use it, and a first access must not cost a fault.
+    #[inline]
     pub(crate) const fn encode(self, fwb: Fwb) -> u64 {
         self.memory.encode(fwb) | self.permissions.encode() | SH_INNER | AF
     }
 
     /// What the attribute bits of a leaf spell, if this crate wrote them.
+    #[inline]
     pub(crate) const fn decode(bits: u64, fwb: Fwb) -> Option<Self> {
         match MemoryType::decode(bits, fwb) {
             Some(memory) => Some(Self { memory, permissions: Permissions::decode(bits) }),

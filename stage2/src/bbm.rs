@@ -203,7 +203,8 @@ impl<'s, M: TableMemory> Entry<'s, M> {
         self.exchange(leaf.encode())
     }
 
-    /// Stores an annotation where nothing or another annotation is.
+    /// Stores an annotation where nothing or another annotation is. It stands
+    /// for all the addresses of the entry.
     ///
     /// # Errors
     ///

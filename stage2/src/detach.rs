@@ -80,24 +80,28 @@ fn kill_entry<M: TableMemory>(slot: Slot<'_, M>) -> Option<()> {
 }
 
 /// Makes the table that `slot` leads to DEAD if all its entries are EMPTY.
+///
+/// Of several CPUs that empty a table together, one succeeds: the last to
+/// look finds it empty, unless it finds another at work here. That one, if it
+/// has to give up, looks again.
 pub(crate) fn bury<M: TableMemory>(slot: Slot<'_, M>, table: TableAddr) -> Option<DeadTable> {
     let view = slot.child(table);
-    // A look is much cheaper than taking back.
-    if view.slots().any(|slot| slot.read() != Descriptor::EMPTY) {
-        return None;
-    }
-    for slot in view.slots() {
-        let entry = Entry::load(slot);
-        let killed = if entry.pte() == Pte::Empty { entry.try_kill(None) } else { Err(Raced) };
-        if killed.is_err() {
-            // Entry 0 last: it is the sign that the table is spoken for.
-            for index in (0..slot.index()).rev() {
-                Entry::load(view.slot(index)).revive();
-            }
-            return None;
+    while view.slots().all(|slot| slot.read() == Descriptor::EMPTY) {
+        let Some(taken) = view.slots().find(|&slot| try_kill_empty(slot).is_err()) else {
+            return Some(DeadTable { table });
+        };
+        // Entry 0 last: it is the sign that the table is spoken for.
+        for index in (0..taken.index()).rev() {
+            Entry::load(view.slot(index)).revive();
         }
     }
-    Some(DeadTable { table })
+    None
+}
+
+/// Makes one entry DEAD if it is EMPTY.
+fn try_kill_empty<M: TableMemory>(slot: Slot<'_, M>) -> Result<(), Raced> {
+    let entry = Entry::load(slot);
+    if entry.pte() == Pte::Empty { entry.try_kill(None) } else { Err(Raced) }
 }
 
 /// What TLBs may still hold of the entries in a batch.

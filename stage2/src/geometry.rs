@@ -39,6 +39,7 @@ pub enum Granule {
 
 impl Granule {
     /// Address bits one level decodes.
+    #[inline]
     pub(crate) const fn bits_per_level(self) -> u32 {
         match self {
             Self::Kib4 => 9,
@@ -46,6 +47,7 @@ impl Granule {
     }
 
     /// Address bits below those that `level` decodes.
+    #[inline]
     pub const fn shift(self, level: Level) -> u32 {
         match self {
             Self::Kib4 => 12 + (Level::L3.number() - level.number()) * self.bits_per_level(),
@@ -53,22 +55,26 @@ impl Granule {
     }
 
     /// Bytes that one entry at `level` translates.
+    #[inline]
     pub const fn span(self, level: Level) -> u64 {
         1 << self.shift(level)
     }
 
     /// Bytes that a whole table at `level` translates.
+    #[inline]
     pub(crate) const fn table_span(self, level: Level) -> u64 {
         self.span(level) << self.bits_per_level()
     }
 
     /// Bytes in a page, and in a table.
+    #[inline]
     pub const fn page_size(self) -> u64 {
         self.span(Level::L3)
     }
 
     /// Whether a descriptor at `level` may map memory instead of leading to
     /// a table.
+    #[inline]
     pub const fn allows_leaf(self, level: Level) -> bool {
         match (self, level) {
             // Level 0 blocks exist with FEAT_LPA2 only.
@@ -78,8 +84,15 @@ impl Granule {
     }
 
     /// Which entry of a table at `level` translates `ipa`.
+    #[inline]
     pub(crate) const fn index(self, ipa: Ipa, level: Level) -> usize {
         (ipa.bits() >> self.shift(level)) as usize & (ENTRIES - 1)
+    }
+
+    /// Which table of a root at `level` translates `ipa`.
+    #[inline]
+    pub(crate) const fn root_index(self, ipa: Ipa, level: Level) -> usize {
+        (ipa.bits() >> (self.shift(level) + self.bits_per_level())) as usize
     }
 }
 
@@ -122,6 +135,7 @@ impl PaSize {
     }
 
     /// The number of bits.
+    #[inline]
     pub const fn bits(self) -> u32 {
         match self {
             Self::Bits32 => 32,
@@ -193,27 +207,32 @@ impl Geometry {
     }
 
     /// The page size.
+    #[inline]
     pub const fn granule(&self) -> Granule {
         self.granule
     }
 
     /// Width of the space, in bits.
+    #[inline]
     pub const fn ipa_bits(&self) -> u32 {
         self.ipa_bits
     }
 
     /// Width of the addresses it may map.
+    #[inline]
     pub const fn pa_size(&self) -> PaSize {
         self.pa_size
     }
 
     /// The level at which walks start.
+    #[inline]
     pub const fn start_level(&self) -> Level {
         self.start_level
     }
 
     /// How many tables lie side by side at the root; 1, 2, 4, 8 or 16. The
     /// root is aligned to their total size.
+    #[inline]
     pub const fn root_tables(&self) -> usize {
         let one_table = self.granule.shift(self.start_level) + self.granule.bits_per_level();
         1 << self.ipa_bits.saturating_sub(one_table)
@@ -222,6 +241,7 @@ impl Geometry {
     /// Whether the whole of `range` is inside the space.
     ///
     /// Asked before any index is taken: high bits must not alias low ones.
+    #[inline]
     pub const fn contains(&self, range: IpaRange) -> bool {
         range.end().bits() <= 1 << self.ipa_bits
     }

@@ -50,11 +50,13 @@ impl Descriptor {
     pub const EMPTY: Self = Self(0);
 
     /// The word as the hardware sees it.
+    #[inline]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
     /// Whether the hardware would use it, and so may have cached it.
+    #[inline]
     pub const fn is_valid(self) -> bool {
         self.0 & VALID != 0
     }
@@ -90,6 +92,7 @@ impl Pte {
     ///
     /// If it is a word that this crate never writes: then the table was
     /// overwritten by someone else, and no guest may go on using it.
+    #[inline]
     pub fn decode(descriptor: Descriptor, level: Level) -> Self {
         let bits = descriptor.0;
         match (bits & VALID != 0, bits & TABLE_OR_PAGE != 0, level) {
@@ -129,6 +132,7 @@ impl Annotation {
 
     /// An annotation with this value; `None` if it needs more than
     /// [`Self::BITS`] bits.
+    #[inline]
     pub const fn new(value: u64) -> Option<Self> {
         if value >> Self::BITS == 0 { Some(Self(value)) } else { None }
     }
@@ -138,6 +142,7 @@ impl Annotation {
         self.0
     }
 
+    #[inline]
     pub(crate) const fn encode(self) -> Descriptor {
         Descriptor(self.0 << PAYLOAD_SHIFT | KIND_ANNOTATED)
     }
@@ -152,20 +157,24 @@ pub struct TableAddr(PhysAddr);
 
 impl TableAddr {
     /// For a table fresh from the allocator; see [`crate::table`].
+    #[inline]
     pub(crate) const fn allocated(address: PhysAddr) -> Self {
         Self(address)
     }
 
     /// The table `index` tables further on, within one root.
+    #[inline]
     pub(crate) const fn in_root(self, index: usize) -> Self {
         Self(self.0.plus(index as u64 * size_of::<Table>() as u64))
     }
 
     /// Where the table lies.
+    #[inline]
     pub const fn address(self) -> PhysAddr {
         self.0
     }
 
+    #[inline]
     pub(crate) const fn encode(self) -> Descriptor {
         Descriptor(self.0.bits() | TABLE_OR_PAGE | VALID)
     }
@@ -184,6 +193,7 @@ pub struct Leaf {
 impl Leaf {
     /// A leaf for `level`; the caller has checked that there are leaves at
     /// this level and that `output` is aligned to their size.
+    #[inline]
     pub(crate) const fn new(level: Level, output: PhysAddr, attributes: Attributes, fwb: Fwb) -> Self {
         let kind = match level {
             Level::L3 => TABLE_OR_PAGE,
@@ -193,11 +203,13 @@ impl Leaf {
     }
 
     /// The level the leaf is for, which decides its size.
+    #[inline]
     pub const fn level(self) -> Level {
         self.level
     }
 
     /// Where the memory starts.
+    #[inline]
     pub const fn output(self) -> PhysAddr {
         PhysAddr::new(self.bits & ADDRESS)
     }
@@ -207,6 +219,7 @@ impl Leaf {
     /// # Panics
     ///
     /// If the word has a memory type that this crate never writes.
+    #[inline]
     pub fn attributes(self, fwb: Fwb) -> Attributes {
         match Attributes::decode(self.bits, fwb) {
             Some(attributes) => attributes,
@@ -215,12 +228,14 @@ impl Leaf {
     }
 
     /// Whether the access flag is set.
+    #[inline]
     pub const fn is_young(self) -> bool {
         self.bits & attr::AF != 0
     }
 
     /// The same mapping with other permissions.
     #[must_use]
+    #[inline]
     pub const fn with_permissions(self, permissions: Permissions) -> Self {
         Self { bits: self.bits & !attr::PERMISSIONS | permissions.encode(), ..self }
     }
@@ -242,6 +257,7 @@ impl Leaf {
     }
 
     /// The word.
+    #[inline]
     pub const fn encode(self) -> Descriptor {
         Descriptor(self.bits)
     }
@@ -256,16 +272,19 @@ impl fmt::Debug for Leaf {
 /// LOCKED, remembering the table that was there, if one was.
 ///
 /// The lock *owns* what it replaced: its holder finds the table again here.
+#[inline]
 pub(crate) const fn locked(table: Option<TableAddr>) -> Descriptor {
     with_payload(KIND_LOCKED, table)
 }
 
 /// DEAD, remembering a table: the child that was there, or the next table in
 /// the list of retired ones.
+#[inline]
 pub(crate) const fn dead(table: Option<TableAddr>) -> Descriptor {
     with_payload(KIND_DEAD, table)
 }
 
+#[inline]
 const fn with_payload(kind: u64, table: Option<TableAddr>) -> Descriptor {
     match table {
         // A table's address has its low 12 bits clear and is its own payload.
@@ -278,6 +297,7 @@ const fn with_payload(kind: u64, table: Option<TableAddr>) -> Descriptor {
 ///
 /// Zero means none. A table at physical address zero is refused when it is
 /// allocated, for this reason.
+#[inline]
 pub(crate) const fn remembered_table(descriptor: Descriptor) -> Option<TableAddr> {
     match descriptor.0 & ADDRESS {
         0 => None,
@@ -293,11 +313,13 @@ pub struct AtomicPte(AtomicU64);
 impl AtomicPte {
     /// An empty entry.
     #[expect(clippy::new_without_default, reason = "an entry exists as part of a table only")]
+    #[inline]
     pub const fn new() -> Self {
         Self(AtomicU64::new(Descriptor::EMPTY.0))
     }
 
     /// Reads the entry, once.
+    #[inline]
     pub fn load(&self) -> Descriptor {
         // Acquire: pairs with the Release half of the exchange that linked a
         // table, so that whoever sees the link sees the table's contents.
@@ -308,6 +330,7 @@ impl AtomicPte {
     ///
     /// Always an exchange, never a plain store: the walker may set the access
     /// flag between our read and our write, and that must not get lost.
+    #[inline]
     pub(crate) fn exchange(&self, old: Descriptor, new: Descriptor) -> Result<(), Descriptor> {
         // AcqRel: Release publishes what `new` leads to (see `load`), Acquire
         // orders what follows after a lock that was taken.
@@ -318,6 +341,7 @@ impl AtomicPte {
     }
 
     /// Writes the entry of a table that nobody else can reach.
+    #[inline]
     pub(crate) fn fill(&self, new: Descriptor) {
         // Relaxed: the exchange that links the table publishes this.
         self.0.store(new.0, Ordering::Relaxed);

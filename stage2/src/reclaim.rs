@@ -55,12 +55,9 @@ impl Retired {
         table_at(self.head.load(Ordering::Relaxed))
     }
 
-    /// Takes the first table, which is `table`, off the list.
-    ///
-    /// Only for someone who has the list to itself.
-    pub(crate) fn remove_first(&self, table: &Table) {
-        let next = pte::remembered_table(table.entry(0).load());
-        self.head.store(next.map_or(NONE, |next| next.address().bits()), Ordering::Relaxed);
+    /// Makes `first` the first table, dropping those before it from the list.
+    pub(crate) fn set_first(&mut self, first: Option<TableAddr>) {
+        self.head.store(first.map_or(NONE, |first| first.address().bits()), Ordering::Relaxed);
     }
 }
 

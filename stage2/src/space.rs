@@ -100,9 +100,8 @@ impl<M: TableMemory> Space<M> {
     /// The slot of the root that translates `ipa`, which is inside the space.
     pub(crate) fn root_slot(&self, ipa: Ipa) -> Slot<'_, M> {
         let (granule, level) = (self.geometry.granule(), self.geometry.start_level());
-        let table_span = granule.table_span(level);
-        let base = ipa.align_down(table_span);
-        let table = self.root.in_root((base.bits() / table_span) as usize);
+        let base = ipa.align_down(granule.table_span(level));
+        let table = self.root.in_root(granule.root_index(ipa, level));
         View::new(&self.tables, self.tables.resolve(table), granule, level, base).slot_for(ipa)
     }
 

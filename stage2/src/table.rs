@@ -7,9 +7,10 @@
 //!
 //! The argument for safety is about ownership of addresses, and it is short:
 //!
-//! 1. A [`TableAddr`] comes from `Tables::allocate` or from decoding a TABLE
-//!    descriptor, and a TABLE descriptor is written from a [`TableAddr`] only.
-//!    So every one names memory that was allocated as a table.
+//! 1. The crate resolves only addresses that `Tables::allocate` gave it or
+//!    that it read from a TABLE, LOCKED or DEAD entry of a tree, and it writes
+//!    only such addresses into those. So each names memory that was allocated
+//!    as a table.
 //! 2. A table that was ever linked goes back to the allocator from functions
 //!    that have the whole space to themselves (`&mut` or by value), hence
 //!    while no reference made by `Tables::resolve` exists.
@@ -20,7 +21,7 @@
 
 use crate::addr::{Ipa, Level, PhysAddr};
 use crate::geometry::ENTRIES;
-use crate::pte::{AtomicPte, Descriptor, TableAddr};
+use crate::pte::{self, AtomicPte, Descriptor, TableAddr};
 use crate::reclaim::Retired;
 
 /// One translation table, the size of a page and aligned to it.
@@ -40,6 +41,7 @@ impl Table {
     }
 
     /// The entry with this index, which counts modulo the size of the table.
+    #[inline]
     pub(crate) fn entry(&self, index: usize) -> &AtomicPte {
         &self.0[index % ENTRIES]
     }
@@ -47,13 +49,6 @@ impl Table {
     /// Reads all entries, one after the other; for models and dumps.
     pub fn snapshot(&self) -> impl Iterator<Item = Descriptor> {
         self.0.iter().map(AtomicPte::load)
-    }
-
-    /// Makes every entry empty, for memory that is about to become a table.
-    pub fn clear(&mut self) {
-        for entry in &self.0 {
-            entry.fill(Descriptor::EMPTY);
-        }
     }
 }
 
@@ -196,7 +191,8 @@ impl<M: TableMemory> Tables<M> {
     pub(crate) fn reclaim(&mut self) -> usize {
         let mut freed = 0;
         while let Some(table) = self.retired.first() {
-            self.retired.remove_first(self.resolve(table));
+            let next = pte::remembered_table(self.resolve(table).entry(0).load());
+            self.retired.set_first(next);
             self.free(table);
             freed += 1;
         }

@@ -96,7 +96,7 @@ impl<'s, M: TableMemory> Slot<'s, M> {
 
     /// All the addresses that the table translates.
     pub(crate) fn table_range(self) -> IpaRange {
-        range(self.view.base, self.view.granule.table_span(self.view.level))
+        IpaRange::of_entry(self.view.base, self.view.granule.table_span(self.view.level))
     }
 
     pub(crate) fn tables(self) -> &'s Tables<M> {
@@ -115,7 +115,7 @@ impl<'s, M: TableMemory> Slot<'s, M> {
 
     /// All the addresses that the entry translates.
     pub(crate) fn range(self) -> IpaRange {
-        range(self.ipa(), self.span())
+        IpaRange::of_entry(self.ipa(), self.span())
     }
 
     /// The following slot of the same table, if this is not the last.
@@ -152,9 +152,4 @@ impl<'s, M: TableMemory> Slot<'s, M> {
         self.view.tables.memory().stored(store);
         Ok(())
     }
-}
-
-/// The `span` bytes from `base`, both of a place in a tree.
-fn range(base: Ipa, span: u64) -> IpaRange {
-    IpaRange::new(base, span).expect("a space ends far below the largest address")
 }

@@ -15,7 +15,9 @@ pub enum AccessFlag {
     /// An access through a clear flag faults, and software sets it.
     Software,
     /// The walker sets it (FEAT_HAFDBS). CPUs without the feature ignore the
-    /// control and fault, so a mixed machine works as well.
+    /// control and fault, so a mixed machine works as well. Not for CPUs with
+    /// an erratum in it (AmpereOne AC03_CPU_38, AC04_CPU_10): those may set
+    /// the flag of an entry that has just become invalid.
     Hardware,
 }
 

@@ -5,8 +5,10 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use defmt_decoder::{Frame, Table};
+
+use crate::step::note;
 
 /// Decodes frames of one ELF file.
 pub(crate) struct Decoder {
@@ -14,10 +16,14 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Reads the strings out of `elf`; nothing if it logs nothing.
+    /// Reads the strings out of `elf`; nothing if it logs nothing, or if what it logs can't be told.
     pub(crate) fn open(elf: &Path) -> Result<Option<Self>> {
         let bytes = fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
-        let table = Table::parse(&bytes).map_err(|error| anyhow!("{}: {error:#}", elf.display()))?;
+        let table = Table::parse(&bytes).unwrap_or_else(|error| {
+            // The console's text is worth having even so.
+            note(&format!("{} has no usable log strings: {error:#}", elf.display()));
+            None
+        });
         Ok(table.map(|table| Self { table }))
     }
 

@@ -11,8 +11,8 @@
 //!
 //! **Who moves the bytes.** [`Console::pump`] moves what can be moved and says
 //! when to call it again ([`Next`]). It is called by whoever has made something
-//! ready ([`Console::guest_wrote`]), by the UART's transmit interrupt, and by a
-//! CPU's loop that finds [`Console::needs_pump`]. It never waits: if another CPU
+//! ready, by the UART's transmit interrupt, and by a
+//! CPU's loop that finds [`Console::is_due`]. It never waits: if another CPU
 //! is pumping, that one will see the new bytes.
 //!
 //! **The ready word** has one bit per source with something to take, one for log
@@ -39,7 +39,7 @@ mod typing;
 mod unit;
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use heapless::String;
 use spin::Mutex;
@@ -140,12 +140,13 @@ impl Default for Queues {
 /// When a console wants to be pumped again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Next {
-    /// When somebody has something to say.
+    /// When somebody has something to say, or another CPU is pumping.
     #[default]
     Idle,
     /// As soon as the CPU has looked at its other work.
     Now,
-    /// At this time of the clock that `now` comes from.
+    /// At this time of the clock that `now` comes from, which is also
+    /// [`Console::deadline`].
     At(u64),
     /// When the UART has room: its transmit interrupt is on, and
     /// [`Console::transmit_interrupt`] is the answer to it. A board without
@@ -168,6 +169,12 @@ pub struct Console<'a, P> {
     queues: &'a Queues,
     /// Whether [`Console::say`] leaves the sending to others.
     deferred: AtomicBool,
+    /// Ready bits of those who wait for [`Console::deadline`].
+    waiting: AtomicU32,
+    /// Until when they wait; `u64::MAX` if nobody does.
+    wait_end: AtomicU64,
+    /// Ticks that a guest's byte waits for others.
+    gathering: AtomicU64,
     front: Mutex<Front<P>>,
     reserve: crash::Reserve<P>,
 }
@@ -195,6 +202,9 @@ impl<'a, P: Port> Console<'a, P> {
         Self {
             queues,
             deferred: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
+            wait_end: AtomicU64::new(u64::MAX),
+            gathering: AtomicU64::new(0),
             front: Mutex::new(front),
             reserve: crash::Reserve::new(),
         }
@@ -204,6 +214,7 @@ impl<'a, P: Port> Console<'a, P> {
     /// is that of the clock behind every `now`, in Hz.
     pub fn install(&self, port: P, frequency: u64) {
         self.reserve.keep(port.clone());
+        self.gathering.store(frequency / 1000, Ordering::Relaxed);
         let mut front = self.front.lock();
         front.port = Some(port);
         front.mux.set_patience(Patience::of_clock(frequency));
@@ -233,7 +244,12 @@ impl<'a, P: Port> Console<'a, P> {
         }
     }
 
-    /// Adds a line of the hypervisor's. It never waits, except before
+    /// The UART of `vm`.
+    pub fn uart(&self, vm: VmIndex) -> &'a Vpl011 {
+        self.queues.uart(vm)
+    }
+
+    /// Adds a line of the hypervisor's; its tag comes by itself. It never waits, except before
     /// [`Console::defer`], when there is nobody else to send it.
     pub fn say(&self, line: fmt::Arguments<'_>) {
         self.queues.queue_line(line);
@@ -242,17 +258,43 @@ impl<'a, P: Port> Console<'a, P> {
         }
     }
 
-    /// `vm`'s UART has queued output: sends what can be sent.
+    /// `vm`'s UART has queued output. A byte waits a moment for others, since
+    /// moving one costs nearly as much as moving a line; only the first one
+    /// has the caller come back ([`Next::At`]). When the UART's own FIFO fills,
+    /// there is enough to move.
     #[inline]
     pub fn guest_wrote(&self, vm: VmIndex, now: u64) -> Pumped {
-        if self.queues.mark(Source::Vm(vm)) & ARMED != 0 { Pumped::default() } else { self.pump(now) }
+        let bit = SourceSet::one(Source::Vm(vm)).bits();
+        let before = self.queues.ready.fetch_or(bit, Ordering::SeqCst);
+        if before & ARMED != 0 {
+            return Pumped::default();
+        }
+        if self.uart(vm).is_backed_up() {
+            return self.pump(now);
+        }
+        if before & bit != 0 {
+            return Pumped::default();
+        }
+        let end = now.saturating_add(self.gathering.load(Ordering::Relaxed));
+        self.waiting.fetch_or(bit, Ordering::SeqCst);
+        self.wait_end.fetch_min(end, Ordering::SeqCst);
+        Pumped { changed: VmSet::EMPTY, next: Next::At(end) }
     }
 
-    /// Whether [`Console::pump`] might have something to do.
+    /// Whether [`Console::pump`] has something to do at `now`.
     #[inline]
-    pub fn needs_pump(&self) -> bool {
+    pub fn is_due(&self, now: u64) -> bool {
         let ready = self.queues.ready.load(Ordering::Relaxed);
-        ready != 0 && ready & ARMED == 0
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        ready != 0
+            && ready & ARMED == 0
+            && (ready & !waiting != 0 || now >= self.wait_end.load(Ordering::Relaxed))
+    }
+
+    /// Until when somebody waits, for more bytes or for another's line, if so:
+    /// some CPU should then be awake and pump.
+    pub fn deadline(&self) -> Option<u64> {
+        Some(self.wait_end.load(Ordering::Relaxed)).filter(|&end| end != u64::MAX)
     }
 
     /// Moves bytes to the UART until it is full, nobody has more, or those who
@@ -334,6 +376,10 @@ impl<'a, P: Port> Console<'a, P> {
         let Front { port: Some(port), mux, prompt, .. } = front else {
             return u32::MAX;
         };
+        // Before `ready` is read, so that a guest that isn't seen there has its
+        // deadline after this.
+        self.waiting.store(0, Ordering::SeqCst);
+        self.wait_end.store(u64::MAX, Ordering::SeqCst);
         loop {
             while let Some(byte) = mux.staged() {
                 if !port.try_put(byte) {
@@ -357,6 +403,8 @@ impl<'a, P: Port> Console<'a, P> {
             match mux.choose(now, SourceSet::from_bits(ready)) {
                 Choice::Take(source, limit) => self.take(source, limit, now, mux, prompt, pumped),
                 Choice::WaitUntil(time) => {
+                    self.waiting.store(ready, Ordering::SeqCst);
+                    self.wait_end.store(time, Ordering::SeqCst);
                     pumped.next = Next::At(time);
                     return ready;
                 }
@@ -383,7 +431,7 @@ impl<'a, P: Port> Console<'a, P> {
         let buffer = &mut chunk[..limit.min(CHUNK)];
         let (taken, more) = match source {
             Source::Vm(vm) => {
-                let drained = self.queues.uart(vm).take_line(buffer);
+                let drained = self.uart(vm).take_line(buffer);
                 if drained.line.is_some() {
                     pumped.changed.insert(vm);
                 }

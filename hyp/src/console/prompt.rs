@@ -1,8 +1,9 @@
 //! The hypervisor's prompt: a line editor and the commands it understands.
 //!
 //! [`Editor`] turns keys into a line and echoes them; [`parse`] turns a line
-//! into a [`Command`] or into a [`Complaint`] that says what would have been
-//! right. What a command does is the business of whoever asked.
+//! into a [`Request`] or into a [`Complaint`] that says what would have been
+//! right. What a [`Command`] does is the business
+//! of whoever reads the keyboard.
 
 use core::{fmt, str};
 
@@ -28,11 +29,22 @@ pub const HELP: [&str; 10] = [
     "Ctrl-D leaves the prompt",
 ];
 
-/// What a person asked for.
+/// What a line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum Request {
     /// Show [`HELP`].
     Help,
+    /// Give a VM the keyboard.
+    Focus(VmIndex),
+    /// Show the log frames kept in memory.
+    Log,
+    /// Something that is not the console's business.
+    Order(Command),
+}
+
+/// What a person wants done to a VM or to the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
     /// Show all VMs.
     List,
     /// Start a VM that is off.
@@ -49,10 +61,6 @@ pub enum Command {
     Regs(VmIndex, Option<usize>),
     /// Show the exit counts of one vCPU or all.
     Exits(VmIndex, Option<usize>),
-    /// Give a VM the keyboard.
-    Focus(VmIndex),
-    /// Show the log frames kept in memory.
-    Log,
     /// Switch the machine off.
     PowerOff,
     /// Reset the machine.
@@ -90,8 +98,8 @@ impl fmt::Display for Complaint<'_> {
     }
 }
 
-/// The command in `line`, or `None` if the line is blank.
-pub fn parse<'a>(line: &'a str, names: &Names) -> Result<Option<Command>, Complaint<'a>> {
+/// The request in `line`, or `None` if the line is blank.
+pub fn parse<'a>(line: &'a str, names: &Names) -> Result<Option<Request>, Complaint<'a>> {
     let mut words = line.split_whitespace();
     let Some(command) = words.next() else { return Ok(None) };
     let mut vm = || {
@@ -99,19 +107,19 @@ pub fn parse<'a>(line: &'a str, names: &Names) -> Result<Option<Command>, Compla
         names.find(word).ok_or(Complaint::UnknownVm(word))
     };
     let parsed = match command {
-        "help" | "?" => Command::Help,
-        "list" => Command::List,
-        "start" => Command::Start(vm()?),
-        "stop" => Command::Stop(vm()?),
-        "restart" => Command::Restart(vm()?),
-        "pause" => Command::Pause(vm()?),
-        "resume" => Command::Resume(vm()?),
-        "regs" => Command::Regs(vm()?, vcpu(words.next())?),
-        "exits" => Command::Exits(vm()?, vcpu(words.next())?),
-        "focus" => Command::Focus(vm()?),
-        "log" => Command::Log,
-        "poweroff" => Command::PowerOff,
-        "reboot" => Command::Reboot,
+        "help" | "?" => Request::Help,
+        "focus" => Request::Focus(vm()?),
+        "log" => Request::Log,
+        "list" => Request::Order(Command::List),
+        "start" => Request::Order(Command::Start(vm()?)),
+        "stop" => Request::Order(Command::Stop(vm()?)),
+        "restart" => Request::Order(Command::Restart(vm()?)),
+        "pause" => Request::Order(Command::Pause(vm()?)),
+        "resume" => Request::Order(Command::Resume(vm()?)),
+        "regs" => Request::Order(Command::Regs(vm()?, vcpu(words.next())?)),
+        "exits" => Request::Order(Command::Exits(vm()?, vcpu(words.next())?)),
+        "poweroff" => Request::Order(Command::PowerOff),
+        "reboot" => Request::Order(Command::Reboot),
         _ => return Err(Complaint::UnknownCommand(command)),
     };
     match words.next() {
@@ -211,7 +219,7 @@ impl Default for Editor {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Complaint, Edited, Editor, parse};
+    use super::{Command, Complaint, Edited, Editor, Request, parse};
     use crate::console::source::{Names, VmIndex};
 
     fn names() -> Names {
@@ -241,24 +249,24 @@ mod tests {
     #[test]
     fn every_command_is_understood() {
         let expected = [
-            ("help", Command::Help),
-            ("?", Command::Help),
-            ("list", Command::List),
-            ("start rt", Command::Start(RT)),
-            ("stop rt", Command::Stop(RT)),
-            ("restart 1", Command::Restart(RT)),
-            ("pause rt", Command::Pause(RT)),
-            ("resume rt", Command::Resume(RT)),
-            ("regs rt", Command::Regs(RT, None)),
-            ("  regs   rt  0 ", Command::Regs(RT, Some(0))),
-            ("exits rt 7", Command::Exits(RT, Some(7))),
-            ("focus rt", Command::Focus(RT)),
-            ("log", Command::Log),
-            ("poweroff", Command::PowerOff),
-            ("reboot", Command::Reboot),
+            ("help", Request::Help),
+            ("?", Request::Help),
+            ("focus rt", Request::Focus(RT)),
+            ("log", Request::Log),
+            ("list", Request::Order(Command::List)),
+            ("start rt", Request::Order(Command::Start(RT))),
+            ("stop rt", Request::Order(Command::Stop(RT))),
+            ("restart 1", Request::Order(Command::Restart(RT))),
+            ("pause rt", Request::Order(Command::Pause(RT))),
+            ("resume rt", Request::Order(Command::Resume(RT))),
+            ("regs rt", Request::Order(Command::Regs(RT, None))),
+            ("  regs   rt  0 ", Request::Order(Command::Regs(RT, Some(0)))),
+            ("exits rt 7", Request::Order(Command::Exits(RT, Some(7)))),
+            ("poweroff", Request::Order(Command::PowerOff)),
+            ("reboot", Request::Order(Command::Reboot)),
         ];
-        for (line, command) in expected {
-            assert_eq!(parse(line, &names()), Ok(Some(command)), "{line}");
+        for (line, request) in expected {
+            assert_eq!(parse(line, &names()), Ok(Some(request)), "{line}");
         }
     }
 

@@ -66,22 +66,25 @@ fn console(port: &FakePort) -> Console<'static, FakePort> {
     let console = Console::new(Box::leak(Box::new(Queues::new())));
     for (vm, name) in [(DEBIAN, "debian"), (RT, "rt")] {
         console.add_vm(vm, name);
-        let _ = console.queues.uart(vm).reset();
+        let _ = console.uart(vm).reset();
     }
     console.install(port.clone(), 1000);
     console.defer();
     console
 }
 
-/// `vm` prints `text` byte by byte, as through its trap handler.
+/// `vm` writes `byte`, as through its trap handler.
+fn writes(console: &Console<'_, FakePort>, vm: VmIndex, byte: u8, now: u64) -> Pumped {
+    assert!(console.uart(vm).write(0, Width::Word, u64::from(byte)).queued);
+    console.guest_wrote(vm, now)
+}
+
+/// `vm` prints `text`, and somebody pumps when it is time.
 fn prints(console: &Console<'_, FakePort>, vm: VmIndex, text: &[u8], now: u64) -> Pumped {
-    let mut pumped = Pumped::default();
     for &byte in text {
-        let effects = console.queues.uart(vm).write(0, Width::Word, u64::from(byte));
-        assert!(effects.queued);
-        pumped = console.guest_wrote(vm, now);
+        let _ = writes(console, vm, byte, now);
     }
-    pumped
+    console.pump(now)
 }
 
 #[test]
@@ -101,18 +104,35 @@ fn a_deferred_line_waits_for_the_pump() {
     let console = console(&port);
     console.say(format_args!("hello"));
     assert_eq!(port.screen(), "");
-    assert!(console.needs_pump());
+    assert!(console.is_due(u64::MAX));
     assert_eq!(console.pump(0), Pumped::default());
     assert_eq!(port.screen(), "entresol: hello\r\n");
-    assert!(!console.needs_pump());
+    assert!(!console.is_due(u64::MAX));
 }
 
 #[test]
-fn a_guest_byte_is_on_the_wire_when_its_store_is_handled() {
+fn a_guests_bytes_gather_for_a_moment() {
     let port = FakePort::default();
     let console = console(&port);
-    assert_eq!(prints(&console, DEBIAN, b"# ", 0), Pumped::default());
+    assert_eq!(writes(&console, DEBIAN, b'#', 7).next, Next::At(8));
+    assert_eq!(console.deadline(), Some(8));
+    assert_eq!(writes(&console, DEBIAN, b' ', 7), Pumped::default());
+    assert_eq!(writes(&console, RT, b'!', 7).next, Next::At(8));
+    assert_eq!([console.is_due(7), console.is_due(8)], [false, true]);
+    assert_eq!(port.screen(), "");
+    assert_eq!(console.pump(8).next, Next::At(8 + 333));
     assert_eq!(port.screen(), "[debian] # ");
+}
+
+#[test]
+fn a_guest_that_fills_its_fifo_is_relieved_at_once() {
+    let port = FakePort::default();
+    let console = console(&port);
+    for _ in 0..2 * TRANSMIT_RING {
+        let _ = writes(&console, DEBIAN, b'x', 0);
+        assert_eq!(console.uart(DEBIAN).read(0x18, Width::Word).value & 0x20, 0);
+    }
+    assert!(port.screen().len() > TRANSMIT_RING);
 }
 
 #[test]
@@ -120,9 +140,9 @@ fn a_full_uart_arms_its_interrupt_and_goes_on_from_there() {
     let port = FakePort::default();
     let console = console(&port);
     port.wire(|wire| wire.room = Some(4));
-    assert_eq!(prints(&console, DEBIAN, b"a\n", 0).next, Next::Idle, "the interrupt is already armed");
+    assert_eq!(prints(&console, DEBIAN, b"a\n", 0).next, Next::Room);
     assert!(port.wire(|wire| wire.transmit_interrupt));
-    assert!(!console.needs_pump());
+    assert!(!console.is_due(u64::MAX));
     assert_eq!(port.screen(), "[deb");
 
     port.wire(|wire| wire.room = Some(4));
@@ -138,11 +158,11 @@ fn a_guest_that_was_held_back_hears_when_it_may_go_on() {
     let port = FakePort::default();
     let console = console(&port);
     port.wire(|wire| wire.room = Some(0));
-    let uart = console.queues.uart(DEBIAN);
+    let uart = console.uart(DEBIAN);
     let _ = uart.write(0x2c, Width::Word, 0x70);
     let _ = uart.write(0x38, Width::Word, 0x20);
     while uart.read(0x18, Width::Word).value & 0x20 == 0 {
-        let _ = prints(&console, DEBIAN, b"x", 0);
+        let _ = writes(&console, DEBIAN, b'x', 0);
     }
     assert_eq!(uart.line(), Level::Low);
     port.wire(|wire| wire.room = None);
@@ -160,20 +180,26 @@ fn a_waiting_line_names_its_time() {
     let pumped = prints(&console, RT, b"tick\n", 60);
     let Next::At(time) = pumped.next else { panic!("{pumped:?}") };
     assert_eq!(time, 50 + 333);
+    assert_eq!(console.deadline(), Some(time));
+    assert_eq!([console.is_due(time - 1), console.is_due(time)], [false, true]);
+    console.say(format_args!("news"));
+    assert!(console.is_due(time - 1), "somebody who hasn't been asked to wait");
+    assert_eq!(console.pump(time - 1).next, Next::At(time));
     assert_eq!(console.pump(time), Pumped::default());
-    assert_eq!(port.screen(), "[debian] # \r\n[rt] tick\r\n");
+    assert_eq!(console.deadline(), None);
+    assert_eq!(port.screen(), "[debian] # \r\nentresol: news\r\n[rt] tick\r\n");
 }
 
 #[test]
 fn keys_reach_the_focused_guest() {
     let port = FakePort::default();
     let console = console(&port);
-    let _ = console.queues.uart(DEBIAN).write(0x38, Width::Word, 0x10);
+    let _ = console.uart(DEBIAN).write(0x38, Width::Word, 0x10);
     port.types(b"ls\x1d1x");
     let received = console.receive(0);
     assert!(received.pumped.changed.contains(DEBIAN));
     assert_eq!(received.command, None);
-    let read = |vm| console.queues.uart(vm).read(0, Width::Word).value as u8;
+    let read = |vm| console.uart(vm).read(0, Width::Word).value as u8;
     assert_eq!([read(DEBIAN), read(DEBIAN), read(RT)], *b"lsx");
     assert_eq!(port.screen(), "entresol: keys go to rt; Ctrl-] ? for help\r\n");
 }
@@ -225,7 +251,7 @@ fn log_frames_are_kept_until_somebody_asks() {
     let port = FakePort::default();
     let console = console(&port);
     console.queues.push_frame(b"\x01\xab\x00");
-    assert!(!console.needs_pump());
+    assert!(!console.is_due(u64::MAX));
     port.types(b"\x1dhlog\r");
     let _ = console.receive(0);
     let screen = port.screen();
@@ -303,14 +329,14 @@ fn many_cpus_lose_and_mix_nothing() {
                 for line in 0..LINES {
                     let text = format!("{} {line}\n", vm.index());
                     let _ = prints(console, vm, text.as_bytes(), line as u64 * 1000);
-                    while console.queues.uart(vm).read(0x18, Width::Word).value & 0x80 == 0 {
+                    while console.uart(vm).read(0x18, Width::Word).value & 0x80 == 0 {
                         let _ = console.pump(line as u64 * 1000);
                     }
                 }
             });
         }
     });
-    assert!(!console.needs_pump(), "somebody's bytes were forgotten");
+    assert!(!console.is_due(u64::MAX), "somebody's bytes were forgotten");
     let screen = port.screen();
     for (vm, tag) in [(DEBIAN, "[debian] "), (RT, "[rt] ")] {
         let text: String = screen.split("\r\n").filter_map(|line| line.strip_prefix(tag)).collect();

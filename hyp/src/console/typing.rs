@@ -3,7 +3,7 @@
 use super::input::{Focus, HELP as KEYS, Routed};
 use super::mux::{FRAME_LIMIT, PROMPT};
 use super::port::Port;
-use super::prompt::{self, Command, Edited, Editor};
+use super::prompt::{self, Command, Edited, Editor, Request};
 use super::source::{Source, VmSet};
 use super::{Console, Front, Pumped};
 
@@ -33,7 +33,7 @@ impl<P: Port> Console<'_, P> {
             let vms = front.mux.names().known();
             match front.router.feed(byte, vms) {
                 Routed::Key(Focus::Vm(vm), key) => {
-                    if self.queues.uart(vm).receive(key).is_some() {
+                    if self.uart(vm).receive(key).is_some() {
                         changed.insert(vm);
                     }
                 }
@@ -63,8 +63,8 @@ impl<P: Port> Console<'_, P> {
         }
     }
 
-    /// One key at the prompt. Commands about the console itself are done here;
-    /// the others are returned.
+    /// One key at the prompt. Requests about the console itself are met here;
+    /// orders are returned.
     fn key_at_prompt(&self, front: &mut Front<P>, key: u8) -> Option<Command> {
         let Front { editor, prompt, mux, router, .. } = front;
         let edited = editor.feed(key, |echo| prompt.push_whole(&[echo]));
@@ -82,18 +82,18 @@ impl<P: Port> Console<'_, P> {
         };
         match prompt::parse(line, mux.names()) {
             Ok(None) => {}
-            Ok(Some(Command::Help)) => {
+            Ok(Some(Request::Help)) => {
                 for line in prompt::HELP {
                     self.queues.queue_line(format_args!("{line}"));
                 }
                 self.queues.queue_line(format_args!("{KEYS}"));
             }
-            Ok(Some(Command::Focus(vm))) => {
+            Ok(Some(Request::Focus(vm))) => {
                 self.announce(front, Focus::Vm(vm));
                 return None;
             }
-            Ok(Some(Command::Log)) => self.queue_log(),
-            Ok(Some(command)) => return Some(command),
+            Ok(Some(Request::Log)) => self.queue_log(),
+            Ok(Some(Request::Order(command))) => return Some(command),
             Err(complaint) => self.queues.queue_line(format_args!("{complaint}")),
         }
         self.show_prompt(front);

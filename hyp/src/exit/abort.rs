@@ -117,6 +117,13 @@ impl DataAbort {
         FaultStatus::decode(self.0.field(0, 6) as u8)
     }
 
+    /// Whether nothing is mapped there, at any level that a 48-bit stage 2 has: one compare, for
+    /// the exit path.
+    #[inline]
+    pub const fn is_unmapped(self) -> bool {
+        self.0.field(2, 4) == 1
+    }
+
     /// WnR: whether it was a write. Cache maintenance counts as one.
     #[inline]
     pub const fn direction(self) -> Direction {
@@ -310,27 +317,32 @@ mod tests {
     }
 
     #[test]
-    fn statuses_have_their_codes() {
+    fn every_status_has_its_code() {
         use FaultStatus::{
-            AccessFlag, AddressSize, Alignment, External, ExternalOnWalk, Permission, TagCheck, TlbConflict,
-            Translation, UnsupportedAtomic, UnsupportedAtomicUpdate,
+            AccessFlag, AddressSize, Alignment, External, ExternalOnWalk, Other, Permission, TagCheck,
+            TlbConflict, Translation, UnsupportedAtomic, UnsupportedAtomicUpdate,
         };
-        let statuses =
-            [0x03, 0x04, 0x0a, 0x0d, 0x10, 0x11, 0x16, 0x21, 0x30, 0x31, 0x35].map(FaultStatus::decode);
-        let expected = [
-            AddressSize { level: 3 },
-            Translation { level: 0 },
-            AccessFlag { level: 2 },
-            Permission { level: 1 },
-            External,
-            TagCheck,
-            ExternalOnWalk { level: 2 },
-            Alignment,
-            TlbConflict,
-            UnsupportedAtomicUpdate,
-            UnsupportedAtomic,
-        ];
-        assert_eq!(statuses, expected);
+        // DDI 0487, "ISS encoding for an exception from a Data Abort", field DFSC.
+        for code in 0..64 {
+            let expected = match (code, code as i8 % 4) {
+                (0..=3, level) => AddressSize { level },
+                (4..=7, level) => Translation { level },
+                (8..=11, level) => AccessFlag { level },
+                (12..=15, level) => Permission { level },
+                (16, _) => External,
+                (17, _) => TagCheck,
+                (19, _) => ExternalOnWalk { level: -1 },
+                (20..=23, level) => ExternalOnWalk { level },
+                (33, _) => Alignment,
+                (41, _) => AddressSize { level: -1 },
+                (43, _) => Translation { level: -1 },
+                (48, _) => TlbConflict,
+                (49, _) => UnsupportedAtomicUpdate,
+                (53, _) => UnsupportedAtomic,
+                (other, _) => Other(other),
+            };
+            assert_eq!(data(0x9200_0000 | u64::from(code)).status(), expected, "{code:#x}");
+        }
     }
 
     #[test]

@@ -14,13 +14,13 @@ mod list_registers;
 pub use list_registers::VirtualInterface;
 
 use crate::arch;
-use crate::percpu::{self, PER_CPU};
-use crate::terminal::{self, say};
 use crate::trap::Leave;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
 use crate::vgic::Version;
 use crate::vtimer::VTIMER;
+use crate::percpu::{self, PER_CPU};
+use crate::terminal::{self, say};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 pub use list_registers::MachineListRegs;
@@ -41,6 +41,9 @@ const EL2_TIMER: IntId = IntId::ppi(10);
 /// Maintenance of the virtual interface.
 const MAINTENANCE: IntId = IntId::ppi(9);
 
+/// One frame of a redistributor.
+const FRAME: u64 = 0x1_0000;
+
 /// INTIDs from here on are special: nothing was pending.
 const SPECIAL: u32 = 1020;
 
@@ -48,6 +51,15 @@ const SPECIAL: u32 = 1020;
 enum Controller {
     V2(v2::Gic),
     V3 { distributor: v3::Distributor, frames: Frames },
+}
+
+impl Controller {
+    fn as_v2(&self) -> Option<&v2::Gic> {
+        match self {
+            Self::V2(gic) => Some(gic),
+            Self::V3 { .. } => None,
+        }
+    }
 }
 
 static CONTROLLER: Once<Controller> = Once::new();
@@ -86,9 +98,6 @@ pub fn init(board: &Board<'_>) -> Result<Version, NoController> {
     let (controller, version) = match board.gic.as_ref().ok_or(NoController::Missing)? {
         GicInfo::V3 { dist, redists, stride, .. } => {
             let distributor = v3::Distributor::new(map(*dist)?);
-            for &region in redists {
-                map(region)?;
-            }
             distributor.init();
             let frames = Frames { ranges: redists.clone(), stride: *stride };
             (Controller::V3 { distributor, frames }, Version::V3)
@@ -126,7 +135,7 @@ pub fn init_cpu() {
         }
         None => {}
     }
-    MachineListRegs::here().switch_on();
+    MachineListRegs::new(controller().and_then(Controller::as_v2)).switch_on();
 }
 
 /// Makes the console's interrupt arrive at this CPU.
@@ -144,7 +153,8 @@ fn map(region: Region) -> Result<Registers, NoController> {
     arch::map_registers(region).map_err(NoController::Map)
 }
 
-/// The GICv3 redistributor ranges of the device tree, all mapped.
+/// The GICv3 redistributor ranges of the device tree. They can be large; only
+/// the frames that are looked at get mapped.
 struct Frames {
     ranges: heapless::Vec<Region, MAX_REDISTRIBUTORS>,
     stride: Option<u64>,
@@ -154,8 +164,8 @@ impl Frames {
     fn find(&self, mpidr: u64) -> Option<Redistributor> {
         self.ranges.iter().find_map(|range| {
             let stride = self.stride.map(|stride| stride as usize);
-            let base = arch::linear(range.base);
-            Redistributor::find(base, range.size as usize, stride, mpidr, arch::registers_at)
+            let block = |frame: usize| arch::map_registers(Region { base: frame as u64, size: FRAME }).ok();
+            Redistributor::find(range.base as usize, range.size as usize, stride, mpidr, block)
         })
     }
 }
@@ -164,9 +174,7 @@ impl Frames {
 pub fn kick(index: usize) {
     match controller() {
         Some(Controller::V2(gic)) => {
-            let Some(target) = PER_CPU.get(index).map(|cpu| cpu.gic_target.load(Ordering::Relaxed)) else {
-                return;
-            };
+            let Some(target) = PER_CPU.get(index).map(|cpu| cpu.gic_target.load(Ordering::Relaxed)) else { return };
             arch::complete_inner();
             gic.send_sgi(KICK, target);
         }
@@ -231,9 +239,7 @@ fn handle(taken: Taken, intid: IntId, running: Option<&Vcpu>) -> Leave {
         }
         // The common kick: an interrupt for the vCPU that was running. If it is
         // all that asks for attention here, there is nothing to look around for.
-        (KICK, Some(vcpu))
-            if arch::percpu().vcpus().len() == 1 && vcpu.attention() == Attention::INTERRUPTS =>
-        {
+        (KICK, Some(vcpu)) if arch::percpu().vcpus().len() == 1 && vcpu.attention() == Attention::INTERRUPTS => {
             if vcpu.take(Attention::INTERRUPTS) {
                 show_interrupts(vcpu);
             }
@@ -256,13 +262,13 @@ fn handle(taken: Taken, intid: IntId, running: Option<&Vcpu>) -> Leave {
 /// Shows the guest its virtual timer's interrupt, linked to the physical one.
 #[inline]
 fn show_timer(vcpu: &Vcpu) {
-    let others = with_list_registers(|lrs| vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs));
+    let others = with_list_registers(vcpu.vm.vgic.version(), |lrs| vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs));
     kick_others(vcpu, others);
 }
 
 /// Brings the list registers of the resident `vcpu` up to date.
 pub fn show_interrupts(vcpu: &Vcpu) {
-    let others = with_list_registers(|lrs| vcpu.vm.vgic.flush(vcpu.index, lrs));
+    let others = with_list_registers(vcpu.vm.vgic.version(), |lrs| vcpu.vm.vgic.flush(vcpu.index, lrs));
     kick_others(vcpu, others);
 }
 
@@ -270,13 +276,14 @@ pub fn show_interrupts(vcpu: &Vcpu) {
 /// have to look at their interrupts.
 #[inline]
 pub fn kick_others(vcpu: &Vcpu, others: VcpuSet) -> Leave {
-    if others.is_empty() {
-        return Leave::Stay;
-    }
+    if others.is_empty() { Leave::Stay } else { kick_some(vcpu, others) }
+}
+
+#[inline(never)]
+fn kick_some(vcpu: &Vcpu, others: VcpuSet) -> Leave {
     vcpu.vm.kick(others);
     // One of them may live here, and nobody sends a kick to oneself.
-    let here =
-        others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
+    let here = others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
     if here { Leave::LookAround } else { Leave::Stay }
 }
 
@@ -294,10 +301,14 @@ pub fn set_timer_active(active: Active) {
     }
 }
 
-/// Calls `act` with this CPU's list registers.
+/// Calls `act` with this CPU's list registers, those of a GIC of `version`.
 #[inline]
-pub fn with_list_registers<T>(act: impl FnOnce(&mut MachineListRegs) -> T) -> T {
-    act(&mut MachineListRegs::here())
+pub fn with_list_registers<T>(version: Version, act: impl FnOnce(&mut MachineListRegs) -> T) -> T {
+    let gic = match version {
+        Version::V3 => None,
+        Version::V2 => controller().and_then(Controller::as_v2),
+    };
+    act(&mut MachineListRegs::new(gic))
 }
 
 #[inline]

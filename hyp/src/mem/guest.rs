@@ -81,7 +81,7 @@ impl GuestMemory {
     pub fn zero(&self, ipa: u64, size: u64) -> Result<(), OutsideMemory> {
         self.each_part(ipa, size, |address, size| {
             // SAFETY: as in `write`.
-            unsafe { (address as *mut u8).write_bytes(0, size) };
+            unsafe { arch::clear(address as *mut u8, size) };
             arch::clean_invalidate_to_coherency(address, size);
         })
     }

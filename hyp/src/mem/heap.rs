@@ -26,6 +26,8 @@ mod arena {
     // SAFETY: `init` gives the bytes to the allocator, which locks.
     unsafe impl Sync for Arena {}
 
+    // Kept out of .bss: an allocator needs no zeroes, and boot need not write them.
+    #[cfg_attr(target_os = "none", unsafe(link_section = ".unzeroed"))]
     static ARENA: Arena = Arena(core::cell::UnsafeCell::new([0; SIZE]));
 
     /// Opens the heap. Call once, before anything allocates.

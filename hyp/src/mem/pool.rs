@@ -121,7 +121,7 @@ pub fn allocate_frame() -> Option<u64> {
     pool.frames += 1;
     drop(pool);
     // SAFETY: the frame left the list; it is 4 KiB of mapped memory.
-    unsafe { (frame as *mut u8).write_bytes(0, FRAME as usize) };
+    unsafe { arch::clear(frame as *mut u8, FRAME as usize) };
     Some(physical(frame))
 }
 
@@ -135,7 +135,7 @@ pub fn allocate_adjacent_frames(count: usize) -> Option<u64> {
     pool.frames += count as u64;
     drop(pool);
     // SAFETY: the start of the chunk is on no list; it is mapped memory.
-    unsafe { (chunk as *mut u8).write_bytes(0, taken) };
+    unsafe { arch::clear(chunk as *mut u8, taken) };
     Some(physical(chunk))
 }
 

@@ -207,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn any_performance_monitor_is_trapped() {
+        let mdcr = [0, 1, 0xf].map(|version| controls(&[(ID_AA64DFR0_EL1, version << 8)], 0x3f).mdcr_el2);
+        assert_eq!(mdcr, [0xe00, 0xe7f, 0xe7f]);
+    }
+
+    #[test]
+    fn tag_instructions_alone_bring_no_trap() {
+        let hcr = [1, 2].map(|version| controls(&[(ID_AA64PFR1_EL1, version << 8)], 0).hcr_el2 >> 58);
+        assert_eq!(hcr, [0, 1]);
+    }
+
+    #[test]
     fn pointer_authentication_runs_where_it_is_shown() {
         let api = controls(&[(ID_AA64ISAR1_EL1, 0x0100_0050 << 4)], 0).hcr_el2;
         let apa3 = controls(&[(ID_AA64ISAR2_EL1, 0x5000)], 0).hcr_el2;

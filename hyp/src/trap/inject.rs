@@ -254,6 +254,7 @@ mod tests {
     const EL1H: u64 = 0x3c5;
     const EL1T: u64 = 0x3c4;
     const EL0: u64 = 0x000;
+    const EL0_AARCH32: u64 = 0x010;
     const EL0_AARCH32_THUMB: u64 = 0x030;
 
     const VBAR: u64 = 0xffff_8000_0801_0800;
@@ -293,9 +294,9 @@ mod tests {
 
     #[test]
     fn vector_follows_the_source() {
-        let offsets = [EL1T, EL1H, EL0, EL0_AARCH32_THUMB]
+        let offsets = [EL1T, EL1H, EL0, EL0_AARCH32, EL0_AARCH32_THUMB]
             .map(|pstate| undefined(pstate, SCTLR, PstateBits::NONE).pc - VBAR);
-        assert_eq!(offsets, [0x000, 0x200, 0x400, 0x600]);
+        assert_eq!(offsets, [0x000, 0x200, 0x400, 0x600, 0x600]);
     }
 
     #[test]

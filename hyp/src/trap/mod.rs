@@ -5,20 +5,23 @@
 //! what the hardware reported and the guest's registers as values and says what
 //! to do.
 //!
+//! - [`advance`]: going on behind an emulated instruction.
 //! - [`smccc`]: calls by HVC and SMC.
 //! - [`sysreg`]: trapped system registers, and the ID registers of the guest's CPU.
 //! - [`controls`]: the trap registers that make `sysreg`'s picture true.
 //! - [`inject`]: an exception into the guest, as its CPU would have taken it.
 
+pub mod advance;
 pub mod controls;
-mod device;
-mod entry;
-mod handle;
 pub mod inject;
 pub mod smccc;
 pub mod sysreg;
+mod device;
+mod entry;
+mod handle;
 mod system;
+mod wait;
 
 pub use entry::Leave;
-pub(crate) use entry::{on_irq, on_serror, on_sync};
+pub(crate) use entry::{on_irq, on_serror, on_sync, on_sync_whole};
 pub use handle::{Next, handle};

@@ -101,9 +101,12 @@ impl Eq for NodeRef<'_> {}
 mod tests {
     use std::string::ToString;
 
-    use super::{super::testing::TreeBuilder, *};
+    use super::{
+        super::testing::{Blob, TreeBuilder},
+        *,
+    };
 
-    fn tree() -> std::vec::Vec<u8> {
+    fn tree() -> Blob {
         TreeBuilder::new()
             .begin("aliases")
             .text("serial0", "/soc/serial@10")

@@ -1,6 +1,40 @@
 //! Small device trees for tests, written node by node.
 
-use std::vec::Vec;
+use std::{
+    ops::{Deref, DerefMut},
+    vec::Vec,
+};
+
+/// A finished blob, aligned as a boot loader aligns it.
+pub(crate) struct Blob {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Blob {
+    /// A copy of `tree`.
+    pub(crate) fn new(tree: &[u8]) -> Self {
+        let mut bytes = std::vec![0; tree.len() + 8];
+        let start = bytes.as_ptr().align_offset(8);
+        bytes.truncate(start + tree.len());
+        bytes[start..].copy_from_slice(tree);
+        Self { bytes, start }
+    }
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl DerefMut for Blob {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+}
 
 /// Builds a blob of format version 17.
 pub(crate) struct TreeBuilder {
@@ -67,7 +101,7 @@ impl TreeBuilder {
     }
 
     /// Closes what is open and writes the header.
-    pub(crate) fn build(mut self) -> Vec<u8> {
+    pub(crate) fn build(mut self) -> Blob {
         while self.depth > 0 {
             self = self.end();
         }
@@ -93,7 +127,7 @@ impl TreeBuilder {
         blob.extend(self.reservations);
         blob.extend(self.structure);
         blob.extend(self.strings);
-        blob
+        Blob::new(&blob)
     }
 
     fn word(&mut self, word: u32) {

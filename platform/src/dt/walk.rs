@@ -374,7 +374,10 @@ fn translate(mut address: u64, buses: &[Frame<'_>]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::TreeBuilder, *};
+    use super::{
+        super::testing::{Blob, TreeBuilder},
+        *,
+    };
 
     fn with_node<T>(blob: &[u8], path: &str, claim: impl FnOnce(Node<'_, '_>) -> T) -> T {
         let tree = Tree::new(blob).expect("valid header");
@@ -382,7 +385,7 @@ mod tests {
     }
 
     /// Two buses that shift addresses: child 0x7e20_1000 is 0xfe20_1000 on the middle bus and +4 GiB at the root.
-    fn nested_buses() -> std::vec::Vec<u8> {
+    fn nested_buses() -> Blob {
         TreeBuilder::new()
             .begin("outer")
             .cells("#address-cells", &[2])

@@ -115,22 +115,22 @@ impl Redistributor {
     /// The redistributor of the CPU with affinity `mpidr`, in one range of frames at `base`, `size` bytes. `stride`:
     /// bytes from CPU to CPU if the device tree says, else as each one's GICR_TYPER.VLPIS says.
     ///
-    /// `block` makes registers of the address of a frame.
+    /// `block` maps one frame of 64 KiB; `None` if it can't, which ends the search.
     pub fn find(
         base: usize,
         size: usize,
         stride: Option<usize>,
         mpidr: u64,
-        block: impl Fn(usize) -> Registers,
+        block: impl Fn(usize) -> Option<Registers>,
     ) -> Option<Self> {
         let affinity = (mpidr >> 32 & 0xff) << 24 | mpidr & 0xff_ffff;
         let stride = stride.filter(|&stride| stride >= 2 * gicr::FRAME);
         let mut offset = 0usize;
         while offset.checked_add(2 * gicr::FRAME).is_some_and(|end| end <= size) {
-            let registers = block(base + offset);
+            let registers = block(base + offset)?;
             let typer = registers.read64(gicr::TYPER);
             if typer >> 32 == affinity {
-                return Some(Self { registers, sgi_base: block(base + offset + gicr::FRAME) });
+                return Some(Self { registers, sgi_base: block(base + offset + gicr::FRAME)? });
             }
             if typer & gicr::LAST != 0 {
                 return None;
@@ -198,7 +198,7 @@ mod tests {
     fn find(frames: &mut FakeRegisters, count: usize, stride: Option<usize>, mpidr: u64) -> Option<usize> {
         let mut found = None;
         let all = frames.registers();
-        let redistributor = Redistributor::find(0, count * PAIR, stride, mpidr, |address| all.skip(address))?;
+        let redistributor = Redistributor::find(0, count * PAIR, stride, mpidr, |address| Some(all.skip(address)))?;
         redistributor.enable(IntId::sgi(3));
         for index in 0..4 {
             if all.read32(index * PAIR + 0x1_0100) == 8 {

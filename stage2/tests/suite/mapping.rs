@@ -583,6 +583,35 @@ mod entry {
     }
 
     #[test]
+    fn empty_entry_is_annotated_without_a_break() {
+        let machine = machine();
+        let space = space(&machine);
+        let annotation = Annotation::new(9).unwrap();
+        space.entry(Ipa::new(GIB1)).unwrap().try_annotate(annotation).unwrap();
+        let entry = space.entry(Ipa::new(2 * GIB1 - 1)).unwrap();
+        assert_eq!((entry.pte(), entry.range()), (Pte::Annotated(annotation), range(GIB1, GIB1)));
+        assert_eq!(machine.take_counts(), Counts::default());
+        finish(space, &machine);
+    }
+
+    #[test]
+    #[should_panic(expected = "must be broken before")]
+    fn mapped_entry_can_not_be_annotated_in_place() {
+        let machine = machine();
+        let space = with_page(&machine);
+        let _ = space.entry(Ipa::new(GIB1)).unwrap().try_annotate(Annotation::new(9).unwrap());
+    }
+
+    #[test]
+    #[should_panic(expected = "is not for level")]
+    fn leaf_of_another_level_is_not_stored() {
+        let machine = machine();
+        let space = space(&machine);
+        let page = leaf(&space, GIB1, Attributes::RAM);
+        let _ = space.entry(Ipa::new(GIB1)).unwrap().try_update(page);
+    }
+
+    #[test]
     fn annotation_of_a_block_is_split_like_a_block() {
         let machine = machine();
         let space = space(&machine);

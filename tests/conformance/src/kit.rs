@@ -5,7 +5,7 @@ use core::fmt;
 use guest_kit::gic::{self, Version};
 use guest_kit::machine::{Host, UART_INTID};
 use guest_kit::timer::Timer;
-use guest_kit::{Machine, cpus, print, println, psci, sysreg, uart};
+use guest_kit::{Machine, cpus, println, psci, sysreg, uart};
 use heapless::String;
 
 use crate::taken;
@@ -73,23 +73,24 @@ pub(crate) enum Outcome {
     Skipped,
 }
 
-/// Runs one claim and prints its line: the name first, so that a claim that
-/// hangs is known by it.
+/// Runs one claim and prints its verdict. Its name goes first, so that a claim
+/// that hangs is known by it; on a line of its own, since a console that is
+/// shared breaks lines that take long.
 pub(crate) fn run(case: &Case, machine: &Machine) -> Outcome {
-    print!("test {} ... ", case.name);
+    println!("running {}", case.name);
     if let Some(why) = case.needs.iter().find_map(|need| need.unmet(machine)) {
-        println!("skipped: {why}");
+        println!("test {} ... skipped: {why}", case.name);
         return Outcome::Skipped;
     }
     let verdict = (case.run)(machine);
     let tidied = tidy(machine);
     match verdict.and(tidied) {
         Ok(()) => {
-            println!("ok");
+            println!("test {} ... ok", case.name);
             Outcome::Passed
         }
         Err(Failure(why)) => {
-            println!("FAILED: {why}");
+            println!("test {} ... FAILED: {why}", case.name);
             Outcome::Failed
         }
     }

@@ -4,10 +4,13 @@
 //! `bare`), where the same claims must hold: that is how the claims themselves
 //! are checked. What only a hypervisor promises is skipped there.
 //!
-//! For each claim in `cases/` it prints one line, and one at the end:
+//! For each claim in `cases/` it prints its name and then its verdict, and at the
+//! end how many there were of each:
 //!
 //! ```text
+//! running sgi_reaches_only_its_target
 //! test sgi_reaches_only_its_target ... ok
+//! running hole_access_is_data_abort
 //! test hole_access_is_data_abort ... FAILED: read of 0xb000000 did not fault
 //! test cpus_have_their_affinity ... skipped: needs 2 CPUs
 //! 34 passed, 1 failed

@@ -43,7 +43,7 @@ unsafe extern "C" {
     static __image_start: u8;
     static __text_end: u8;
     static __rodata_end: u8;
-    static __bss_end: u8;
+    static __data_end: u8;
     static __image_end: u8;
     static boot_l0: u8;
     static boot_l0_identity: u8;
@@ -131,14 +131,13 @@ fn fill_tables() -> Result<(), super::el2_tables::TableError> {
     let mut tables = unsafe { Tables::new(final_root, here!(boot_pool), here!(boot_pool_end), 0) };
     tables.clear_root();
     tables.map(TRAMPOLINE | image, image, PAGE, Purpose::Text)?;
-    let mut part =
-        |from: u64, to: u64, purpose| tables.map(IMAGE_BASE + (from - image), from, to - from, purpose);
+    let mut part = |from: u64, to: u64, purpose| tables.map(IMAGE_BASE + (from - image), from, to - from, purpose);
     part(image, here!(__text_end), Purpose::Text)?;
     part(here!(__text_end), here!(__rodata_end), Purpose::Constants)?;
-    part(here!(__rodata_end), here!(__bss_end), Purpose::Data)?;
+    part(here!(__rodata_end), here!(__data_end), Purpose::Data)?;
     // Stacks: all but the guard pages.
     for cpu in 0..MAX_CPUS {
-        let slot = here!(__bss_end) + (cpu * STACK_SLOT) as u64;
+        let slot = here!(__data_end) + (cpu * STACK_SLOT) as u64;
         let emergency = slot + GUARD as u64;
         let stack = emergency + (EMERGENCY_STACK + GUARD) as u64;
         part(emergency, emergency + EMERGENCY_STACK as u64, Purpose::Data)?;

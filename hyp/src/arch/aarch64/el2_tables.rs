@@ -106,44 +106,46 @@ impl Tables {
     /// three are multiples of 4 KiB. Mapping what is already there again is
     /// fine: two devices may share a page, firmware may list memory twice.
     pub(crate) fn map(&mut self, va: u64, pa: u64, size: u64, purpose: Purpose) -> Result<(), TableError> {
-        let mut done = 0;
-        while done < size {
-            done += self.map_one(va + done, pa + done, size - done, purpose)?;
-        }
-        Ok(())
+        self.map_in(self.root, 39, va, pa, size, purpose)
     }
 
-    /// Makes one leaf at `va`; returns the bytes it covers.
-    fn map_one(&mut self, va: u64, pa: u64, left: u64, purpose: Purpose) -> Result<u64, TableError> {
-        let mut table = self.root;
-        let mut shift = 39;
-        loop {
-            let span = 1 << shift;
+    /// The part of a mapping that lies under `table`, whose entries each
+    /// translate `1 << shift` bytes.
+    fn map_in(
+        &mut self,
+        table: u64,
+        shift: u32,
+        va: u64,
+        pa: u64,
+        size: u64,
+        purpose: Purpose,
+    ) -> Result<(), TableError> {
+        let span = 1 << shift;
+        let kind = if shift == 12 { VALID | TABLE_OR_PAGE } else { VALID };
+        let leaf = purpose.bits() | kind;
+        let mut done = 0;
+        while done < size {
+            let (va, pa) = (va + done, pa + done);
+            let here = (span - (va & (span - 1))).min(size - done);
             let slot = table + (va >> shift & 511) * 8;
             let entry = self.read(slot);
-            let is_table = shift > 12 && entry & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE;
-            if is_table {
-                table = entry & ADDRESS;
+            if entry & VALID != 0 && (shift == 12 || entry & TABLE_OR_PAGE == 0) {
+                // A leaf is there: right if it already says what we would.
+                if entry != (pa & !(span - 1)) | leaf || (va ^ pa) & (span - 1) != 0 {
+                    return Err(TableError::Conflict);
+                }
             } else if entry & VALID != 0 {
-                // A leaf: right if it already says what we would.
-                let there = (entry & ADDRESS) + (va & (span - 1));
-                let same = entry & !(ADDRESS | TABLE_OR_PAGE) == VALID | purpose.bits();
-                return if there == pa && same {
-                    Ok(span - (va & (span - 1)))
-                } else {
-                    Err(TableError::Conflict)
-                };
-            } else if shift <= 30 && (va | pa) & (span - 1) == 0 && left >= span {
-                let kind = if shift == 12 { TABLE_OR_PAGE } else { 0 };
-                self.write(slot, pa | purpose.bits() | kind | VALID);
-                return Ok(span);
+                self.map_in(entry & ADDRESS, shift - 9, va, pa, here, purpose)?;
+            } else if here == span && shift <= 30 && pa & (span - 1) == 0 {
+                self.write(slot, pa | leaf);
             } else {
                 let child = self.take()?;
                 self.write(slot, child | TABLE_OR_PAGE | VALID);
-                table = child;
+                self.map_in(child, shift - 9, va, pa, here, purpose)?;
             }
-            shift -= 9;
+            done += here;
         }
+        Ok(())
     }
 
     fn take(&mut self) -> Result<u64, TableError> {
@@ -157,9 +159,8 @@ impl Tables {
     }
 
     fn clear(&mut self, table: u64) {
-        for slot in 0..512 {
-            self.write(table + slot * 8, 0);
-        }
+        // SAFETY: a table that is not linked yet, or the root before it is in use.
+        unsafe { super::clear_page((table + self.offset) as *mut u8) }
     }
 
     fn read(&self, slot: u64) -> u64 {

@@ -22,6 +22,7 @@ mod tlb;
 pub use barrier::{
     complete_inner, complete_system, instruction_sync, send_event, wait_for_event, wait_for_interrupt,
 };
+pub use random::random;
 pub use cache::{clean_invalidate_to_coherency, invalidate_instructions};
 pub use control::{
     ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
@@ -30,16 +31,17 @@ pub use control::{
 pub use early::{Handoff, handoff, image_size};
 pub use el1::{El1State, PointerAuthentication, Simd, translate_stage1};
 pub use gic_cpu::{
-    VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
-    ich_hcr, init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
+    VirtualInterface, ich_hcr, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
+    init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
     write_list_register,
 };
 pub use mmu::{
     MapError, linear, map_device, map_memory, map_registers, physical_bytes, registers_at, release_cpu,
     secondary_entry_address,
 };
-pub use random::random;
-pub use timer::{VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter};
+pub use timer::{
+    VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter,
+};
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
 use super::GuestRegs;
@@ -87,9 +89,13 @@ core::arch::global_asm!(
     boot_tables = const BOOT_TABLES,
 );
 
+core::arch::global_asm!(include_str!("memory.S"));
+
 core::arch::global_asm!(
     include_str!("vectors.S"),
     on_sync = sym crate::trap::on_sync,
+    on_sync_whole = sym crate::trap::on_sync_whole,
+    more = const crate::trap::Leave::MoreRegisters as u32,
     on_irq = sym crate::trap::on_irq,
     on_serror = sym crate::trap::on_serror,
     failed = sym crate::crash::el2_failed,
@@ -120,6 +126,7 @@ pub fn image_address() -> u64 {
 unsafe extern "C" {
     fn guest_enter(regs: *mut GuestRegs, vcpu: *const ()) -> u32;
     fn copy_blocks(to: *mut u8, from: *const u8, blocks: usize);
+    fn zero_page(page: *mut u8);
 }
 
 /// Runs the resident vCPU until a handler in [`crate::trap`] asks to leave the
@@ -131,6 +138,39 @@ pub fn run_guest(regs: &mut GuestRegs, vcpu: &Vcpu) -> u32 {
     // SAFETY: `regs` outlives the call and is written by nobody else during
     // it; the guest cannot reach EL2's memory (stage 2).
     unsafe { guest_enter(regs, core::ptr::from_ref(vcpu).cast()) }
+}
+
+/// Zeroes a page of 4 KiB.
+///
+/// # Safety
+///
+/// `page` is writable, aligned, and nothing in Rust refers to it.
+pub unsafe fn clear_page(page: *mut u8) {
+    // SAFETY: the caller's contract.
+    unsafe { zero_page(page) }
+}
+
+/// Zeroes `size` bytes at `to`, page-wise as far as alignment allows.
+///
+/// # Safety
+///
+/// `to` is writable for `size` bytes that nothing in Rust refers to.
+pub unsafe fn clear(to: *mut u8, size: usize) {
+    let head = to.align_offset(4096).min(size);
+    let pages = (size - head) / 4096;
+    // SAFETY: within the range (contract).
+    unsafe { to.write_bytes(0, head) };
+    for page in 0..pages {
+        // SAFETY: as above.
+        let page = unsafe { to.add(head + page * 4096) };
+        // SAFETY: a whole page of the range.
+        unsafe { clear_page(page) };
+    }
+    let done = head + pages * 4096;
+    // SAFETY: as above.
+    let tail = unsafe { to.add(done) };
+    // SAFETY: as above.
+    unsafe { tail.write_bytes(0, size - done) };
 }
 
 /// Copies `bytes` to `to`, block-wise as far as alignment allows.
@@ -194,6 +234,16 @@ pub struct FaultRegisters {
 /// ESR_EL2 alone: enough for most exits.
 pub fn exit_syndrome() -> u64 {
     read!("esr_el2")
+}
+
+/// HPFAR_EL2: the page of the fault in the guest's physical space.
+pub fn fault_page() -> u64 {
+    read!("hpfar_el2")
+}
+
+/// FAR_EL2: the virtual address of the fault.
+pub fn fault_address() -> u64 {
+    read!("far_el2")
 }
 
 /// Why the guest was left.

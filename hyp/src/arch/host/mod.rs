@@ -217,6 +217,8 @@ fixed! {
     virtual_counter() -> u64 = counter();
     guest_exception_controls() -> (u64, u64) = (0, 0);
     exit_syndrome() -> u64 = 0;
+    fault_page() -> u64 = 0;
+    fault_address() -> u64 = 0;
     fault_registers() -> FaultRegisters = FaultRegisters { esr: 0, far: 0, hpfar: 0 };
     guest_pc() -> u64 = 0;
     guest_pstate() -> u64 = 0;
@@ -269,6 +271,17 @@ pub fn physical_bytes(_: Region) -> &'static [u8] {
 /// Panics: there is no EL2 to run a guest on.
 pub fn run_guest(_: &mut GuestRegs, _: &Vcpu) -> u32 {
     panic!("no guest can run under a host test")
+}
+
+/// See the target's.
+///
+/// # Safety
+///
+/// See the target's.
+#[expect(unsafe_code, reason = "the same contract as on the target")]
+pub unsafe fn clear(to: *mut u8, size: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { to.write_bytes(0, size) }
 }
 
 /// See the target's.

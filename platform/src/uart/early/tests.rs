@@ -1,10 +1,10 @@
 use std::vec::Vec;
 
 use super::*;
-use crate::dt::testing::TreeBuilder;
+use crate::dt::testing::{Blob, TreeBuilder};
 
 /// Two UARTs and an alias; `chosen` adds what the boot loader says.
-fn board(chosen: impl FnOnce(TreeBuilder) -> TreeBuilder) -> Vec<u8> {
+fn board(chosen: impl FnOnce(TreeBuilder) -> TreeBuilder) -> Blob {
     chosen(TreeBuilder::new().begin("chosen"))
         .end()
         .begin("aliases")
