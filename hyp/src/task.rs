@@ -16,6 +16,9 @@ use crate::trap::sysreg::DebugRegisters;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vgic::Level;
 use crate::vtimer::PhysicalTimer;
+use crate::vcpu::{Attention, Vcpu};
+use crate::trap::sysreg::DebugRegisters;
+use crate::vgic::Level;
 use crate::vtimer::{PTIMER, VTIMER};
 use platform::gic::Active;
 
@@ -147,13 +150,7 @@ impl Task {
         }
         let el1 = &self.el1;
         say!("  sp_el1 {:#x} elr_el1 {:#x} spsr_el1 {:#x}", el1.sp_el1, el1.elr, el1.spsr);
-        say!(
-            "  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}",
-            el1.esr,
-            el1.far,
-            el1.vbar,
-            el1.sctlr
-        );
+        say!("  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}", el1.esr, el1.far, el1.vbar, el1.sctlr);
     }
 
     /// Whether the vCPU wants the processor now.
@@ -174,8 +171,7 @@ impl Task {
             self.ptimer_line = line;
             self.vcpu.vm.kick(self.vcpu.vm.vgic.set_ppi_line(self.vcpu.index, PTIMER, line));
         }
-        if self.activity == Activity::Waiting && self.wake_deadline().is_some_and(|deadline| now >= deadline)
-        {
+        if self.activity == Activity::Waiting && self.wake_deadline().is_some_and(|deadline| now >= deadline) {
             self.activity = Activity::Ready;
         }
     }

@@ -14,7 +14,6 @@ use crate::task::Task;
 use crate::terminal::say;
 use crate::vcpu::{Attention, ExitKind};
 use crate::vgic::SgiRegister;
-use crate::vpsci::{Outcome, PowerState, PoweredVm};
 use crate::vtimer::Register;
 
 /// What the vCPU does next.
