@@ -7,13 +7,13 @@
 //! [`Task::unload`] move them, when another vCPU needs the processor.
 
 use crate::arch::{self, El1State, GuestRegs, PointerAuthentication, Simd, VirtualTimer};
+use crate::irq::{self, VirtualInterface};
 use crate::lifecycle::Keeper;
 use crate::terminal::say;
-use crate::irq::{self, VirtualInterface};
-use crate::vtimer::PhysicalTimer;
-use crate::vcpu::{Attention, Vcpu};
 use crate::trap::sysreg::DebugRegisters;
+use crate::vcpu::{Attention, Vcpu};
 use crate::vgic::Level;
+use crate::vtimer::PhysicalTimer;
 use crate::vtimer::{PTIMER, VTIMER};
 use platform::gic::Active;
 
@@ -98,7 +98,7 @@ impl Task {
         self.el1.load(authentication);
         self.simd.load();
         self.interface.load();
-        vm.kick(irq::with_list_registers(|lrs| vm.vgic.restore(vcpu.index, lrs)));
+        vm.kick(irq::with_list_registers(vm.vgic.version(), |lrs| vm.vgic.restore(vcpu.index, lrs)));
         // A timer interrupt that the guest has not finished with is linked to
         // the physical one, which must be active then and only then.
         let owned = vm.vgic.owns_physical(vcpu.index, VTIMER);
@@ -111,7 +111,7 @@ impl Task {
     pub fn unload(&mut self, authentication: PointerAuthentication) {
         let (vm, vcpu) = (self.vcpu.vm, self.vcpu);
         self.vtimer = VirtualTimer::save();
-        vm.kick(irq::with_list_registers(|lrs| vm.vgic.save(vcpu.index, lrs)));
+        vm.kick(irq::with_list_registers(vm.vgic.version(), |lrs| vm.vgic.save(vcpu.index, lrs)));
         self.interface.save();
         irq::set_timer_active(Active::No);
         self.el1.save(authentication);
@@ -122,7 +122,7 @@ impl Task {
     pub fn discard(&mut self) {
         VirtualTimer::save();
         let (vm, index) = (self.vcpu.vm, self.vcpu.index);
-        vm.kick(irq::with_list_registers(|lrs| {
+        vm.kick(irq::with_list_registers(vm.vgic.version(), |lrs| {
             vm.vgic.power_off(index, lrs).union(vm.vgic.save(index, lrs))
         }));
         irq::set_timer_active(Active::No);
@@ -145,7 +145,13 @@ impl Task {
         }
         let el1 = &self.el1;
         say!("  sp_el1 {:#x} elr_el1 {:#x} spsr_el1 {:#x}", el1.sp_el1, el1.elr, el1.spsr);
-        say!("  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}", el1.esr, el1.far, el1.vbar, el1.sctlr);
+        say!(
+            "  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}",
+            el1.esr,
+            el1.far,
+            el1.vbar,
+            el1.sctlr
+        );
     }
 
     /// Whether the vCPU wants the processor now.
@@ -166,7 +172,8 @@ impl Task {
             self.ptimer_line = line;
             self.vcpu.vm.kick(self.vcpu.vm.vgic.set_ppi_line(self.vcpu.index, PTIMER, line));
         }
-        if self.activity == Activity::Waiting && self.wake_deadline().is_some_and(|deadline| now >= deadline) {
+        if self.activity == Activity::Waiting && self.wake_deadline().is_some_and(|deadline| now >= deadline)
+        {
             self.activity = Activity::Ready;
         }
     }

@@ -70,9 +70,12 @@ impl MmioAccess {
     #[inline]
     pub const fn loaded(self, answered: u64) -> u64 {
         let esr = self.abort.esr();
+        // Plain loads first: they are nearly all, and zero-extended is right for W and X alike.
+        if !esr.has(21) {
+            return answered & self.width().mask();
+        }
         let unused = 64 - 8 * self.width().bytes();
-        let high = answered << unused;
-        let extended = if esr.has(21) { ((high as i64) >> unused) as u64 } else { high >> unused };
+        let extended = (((answered << unused) as i64) >> unused) as u64;
         if esr.has(15) { extended } else { extended & 0xffff_ffff }
     }
 }

@@ -5,12 +5,13 @@
 //! goes on some thirty instructions later; or it says why `run_guest` has to
 //! return, and [`super::handle`] does the rest with the full register set. No
 //! handler allocates, formats, or takes a lock that another vCPU may hold for
-//! long. What is emulated is written once, over [`Gprs`]: an access through a
-//! register that is not in the fast frame (x19 to x29) simply takes the long way.
+//! long. What is emulated is written once, over [`Gprs`]: an access through one
+//! of x19 to x29, which are not in the fast frame, comes a second time with a
+//! frame that has them.
 
-use super::{device, system};
-use crate::arch::{self, FastFrame, Gprs};
-use crate::exit::{Esr, Syndrome};
+use super::{device, system, wait};
+use crate::arch::{self, FastFrame, Gprs, WholeFrame};
+use crate::exit::{Esr, Syndrome, fault_ipa};
 use crate::irq;
 use crate::vcpu::{ExitKind, Vcpu};
 use crate::vpsci;
@@ -27,6 +28,8 @@ pub enum Leave {
     LookAround,
     /// A system error interrupt reached EL2.
     SystemError,
+    /// Not done yet: come again with x19 to x29. vectors.S sees to that.
+    MoreRegisters,
 }
 
 impl Leave {
@@ -48,24 +51,44 @@ impl Leave {
 
 /// A synchronous exception from the guest.
 pub(crate) extern "C" fn on_sync(frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
-    let done = match Syndrome::decode(Esr::new(arch::exit_syndrome())) {
+    let leave = match Syndrome::decode(Esr::new(arch::exit_syndrome())) {
         // The one call that needs nothing of its VM; also what guests measure a
         // hypercall by.
         Syndrome::Hvc(0) if frame.get(0).is_some_and(|function| function as u32 == vpsci::VERSION) => {
             vcpu.count(ExitKind::Hypercall);
-            frame.set(0, vpsci::IMPLEMENTED_VERSION);
-            return Leave::Stay as u32;
+            if let Some(x0) = frame.slot(0) {
+                *x0 = vpsci::IMPLEMENTED_VERSION;
+            }
+            Leave::Stay
         }
+        Syndrome::WaitFor(_) => wait::in_place(vcpu),
+        syndrome => emulate(frame, vcpu, syndrome, Leave::MoreRegisters),
+    };
+    leave as u32
+}
+
+/// The same again, with every register at hand.
+pub(crate) extern "C" fn on_sync_whole(frame: &mut WholeFrame, vcpu: &Vcpu) -> u32 {
+    let syndrome = Syndrome::decode(Esr::new(arch::exit_syndrome()));
+    emulate(frame, vcpu, syndrome, Leave::Synchronous) as u32
+}
+
+/// Emulates an instruction, or says `otherwise`.
+#[inline]
+fn emulate<R: Gprs>(frame: &mut R, vcpu: &Vcpu, syndrome: Syndrome, otherwise: Leave) -> Leave {
+    let done = match syndrome {
         Syndrome::SysReg(access) => system::emulate(frame, vcpu, access),
-        Syndrome::DataAbort(abort) => device::emulate(frame, vcpu, abort, arch::fault_registers()),
-        _ => None,
+        Syndrome::DataAbort(abort) => {
+            device::emulate(frame, vcpu, abort, fault_ipa(arch::fault_page(), arch::fault_address()))
+        }
+        _ => return Leave::Synchronous,
     };
     match done {
         Some(leave) => {
             arch::skip_guest_instruction();
-            leave as u32
+            leave
         }
-        None => Leave::Synchronous as u32,
+        None => otherwise,
     }
 }
 

@@ -217,6 +217,8 @@ fixed! {
     virtual_counter() -> u64 = counter();
     guest_exception_controls() -> (u64, u64) = (0, 0);
     exit_syndrome() -> u64 = 0;
+    fault_page() -> u64 = 0;
+    fault_address() -> u64 = 0;
     fault_registers() -> FaultRegisters = FaultRegisters { esr: 0, far: 0, hpfar: 0 };
     guest_pc() -> u64 = 0;
     guest_pstate() -> u64 = 0;

@@ -449,3 +449,23 @@ fn a_priority_that_changes_while_active_holds_for_the_next_one() {
     m.send(0, 1, 3);
     assert_eq!(m.cpus[0].lrs[0].priority(), 0x40);
 }
+
+#[test]
+fn an_sgi_that_was_disabled_while_active_waits_for_its_enable() {
+    for version in VERSIONS {
+        let (clear, set) = if version == Version::V2 { (0x180, 0x100) } else { (0x1_0180, 0x1_0100) };
+        let write = |m: &mut Machine, offset| match version {
+            Version::V2 => m.write(0, offset, 1 << 3),
+            Version::V3 => m.write_redist(0, 0, offset, 1 << 3),
+        };
+        let mut m = Machine::ready(version, 1);
+        m.send(0, 1, 3);
+        assert_eq!(m.iar(0), 3);
+        write(&mut m, clear);
+        m.eoi(0, 3);
+        m.send(0, 1, 3);
+        assert_eq!(m.shown(0), []);
+        write(&mut m, set);
+        assert_eq!(m.shown(0), [(3, Pending)]);
+    }
+}
