@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::Ring;
 use super::job::{Job, Tally};
-use super::system::{keep_transcript, start_hypervisor};
+use super::system::{Guests, keep_transcript, start_hypervisor};
 use crate::console::Session;
 use crate::expect::Script;
 use crate::layout::Layout;
@@ -19,6 +19,8 @@ use crate::scenario::{self, End, Plan};
 
 /// All claims together; each one's own waits are limited by the guest.
 const TIMEOUT: Duration = Duration::from_secs(90);
+
+const GUESTS: Guests = Guests::Packed("tests/system/conformance.toml");
 
 struct Place {
     name: &'static str,
@@ -54,9 +56,7 @@ fn work(layout: &Layout, name: &str, place: &Place, entry: Entry) -> Result<Tall
     let Place { gic, cpu, cpus, .. } = *place;
     let machine = Machine { gic, cpu: cpu.into(), cpus, memory: 512, ..Machine::default() };
     let mut session = match entry {
-        Entry::Hypervisor => {
-            start_hypervisor(layout, &machine, Some("tests/system/conformance.toml"), name, &[])?
-        }
+        Entry::Hypervisor => start_hypervisor(layout, &machine, GUESTS, name, &[])?,
         Entry::Kernel => {
             let kernel = layout.guests().join("conformance.bin");
             let boot = Boot { entry, kernel, initrd: None, cmdline: "bare".into() };
