@@ -142,7 +142,7 @@ impl VirtualTimer {
 
     /// See the target's.
     pub fn deadline(self, offset: u64) -> Option<u64> {
-        (self.control & 3 == 1).then(|| self.compare.wrapping_add(offset))
+        (self.control & 3 == 1).then(|| self.compare.saturating_add(offset))
     }
 }
 
