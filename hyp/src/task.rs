@@ -13,12 +13,12 @@ use crate::lifecycle::Keeper;
 use crate::terminal::say;
 use crate::trap::advance::past_instruction;
 use crate::trap::sysreg::DebugRegisters;
+use crate::trap::sysreg::DebugRegisters;
 use crate::vcpu::{Attention, Vcpu};
+use crate::vcpu::{Attention, Vcpu};
+use crate::vgic::Level;
 use crate::vgic::Level;
 use crate::vtimer::PhysicalTimer;
-use crate::vcpu::{Attention, Vcpu};
-use crate::trap::sysreg::DebugRegisters;
-use crate::vgic::Level;
 use crate::vtimer::{PTIMER, VTIMER};
 use platform::gic::Active;
 
@@ -150,7 +150,13 @@ impl Task {
         }
         let el1 = &self.el1;
         say!("  sp_el1 {:#x} elr_el1 {:#x} spsr_el1 {:#x}", el1.sp_el1, el1.elr, el1.spsr);
-        say!("  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}", el1.esr, el1.far, el1.vbar, el1.sctlr);
+        say!(
+            "  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}",
+            el1.esr,
+            el1.far,
+            el1.vbar,
+            el1.sctlr
+        );
     }
 
     /// Whether the vCPU wants the processor now.

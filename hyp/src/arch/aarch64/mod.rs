@@ -22,7 +22,6 @@ mod tlb;
 pub use barrier::{
     complete_inner, complete_system, instruction_sync, send_event, wait_for_event, wait_for_interrupt,
 };
-pub use random::random;
 pub use cache::{clean_invalidate_to_coherency, invalidate_instructions};
 pub use control::{
     ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
@@ -31,17 +30,16 @@ pub use control::{
 pub use early::{Handoff, handoff, image_size};
 pub use el1::{El1State, PointerAuthentication, Simd, translate_stage1};
 pub use gic_cpu::{
-    VirtualInterface, ich_hcr, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
-    init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
+    VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
+    ich_hcr, init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
     write_list_register,
 };
 pub use mmu::{
     MapError, linear, map_device, map_memory, map_registers, physical_bytes, registers_at, release_cpu,
     secondary_entry_address,
 };
-pub use timer::{
-    VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter,
-};
+pub use random::random;
+pub use timer::{VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter};
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
 use super::GuestRegs;
