@@ -4,6 +4,7 @@ use super::{Controller, controller};
 use crate::arch;
 use crate::vgic::{ListRegs, Lr, Maintenance};
 use platform::gic::v2::{self, VirtualInterface as V2Interface};
+use crate::vtimer::VTIMER;
 use platform::intid::IntId;
 
 /// ICH_HCR_EL2 and GICH_HCR: the interface is on.
@@ -106,6 +107,12 @@ impl ListRegs for MachineListRegs {
             Some(gic) => gic.deactivate(physical.raw()),
             None => arch::deactivate(physical.raw()),
         }
+    }
+
+    #[inline]
+    fn is_raised(&self, physical: IntId) -> bool {
+        // Of all that is linked, EL2 can look at this one's source.
+        physical != VTIMER || arch::virtual_timer_is_raised()
     }
 }
 

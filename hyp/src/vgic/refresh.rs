@@ -4,7 +4,7 @@
 //! changed meanwhile is applied, and what is not wanted any more is pulled
 //! back. [`Vgic::unload`] goes further and leaves only active ones.
 
-use super::Vgic;
+use super::{Version, Vgic};
 use super::home::Slot;
 use super::irq::{self, Irq, Lanes};
 use super::list_reg::{ListRegs, Lr, Maintenance, State};
@@ -61,6 +61,11 @@ impl Vgic {
     fn refresh_ended<L: ListRegs>(&self, vcpu: usize, index: usize, irq: Irq, lrs: &mut L) -> VcpuSet {
         let home = &self.vcpu(vcpu).home;
         let bank = self.bank(vcpu, irq.bank());
+        if self.version == Version::V2
+            && let Some(physical) = home.physical(irq)
+        {
+            lrs.deactivate(physical);
+        }
         let mut stays = self.is_due(vcpu, irq);
         if stays {
             // A request that was made before it came again is for the one that
@@ -89,6 +94,13 @@ impl Vgic {
         let bank = self.bank(vcpu, irq.bank());
         if bank.drop_pending.take(irq.mask()) {
             return self.empty(vcpu, index, irq, lrs);
+        }
+        if let Some(physical) = state.home.physical(irq)
+            && !lrs.is_raised(physical)
+        {
+            // The line fell before the guest looked: nothing is pending any more.
+            bank.latch.clear(irq.mask());
+            return self.deactivate(vcpu, index, irq, lrs);
         }
         if !self.is_still_wanted(vcpu, slot) {
             return self.pull_back(vcpu, index, lr, slot, lrs);
@@ -186,7 +198,7 @@ impl Vgic {
         irq: Irq,
         lrs: &mut L,
     ) -> VcpuSet {
-        if let Some(physical) = lrs.read(index).physical() {
+        if let Some(physical) = self.vcpu(vcpu).home.physical(irq) {
             lrs.deactivate(physical);
         }
         self.empty(vcpu, index, irq, lrs)

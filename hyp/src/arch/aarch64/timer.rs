@@ -31,6 +31,12 @@ pub fn disarm_el2_timer() {
     write!("cnthp_ctl_el2", 0);
 }
 
+/// Whether the virtual timer in the processor holds its interrupt line high.
+pub fn virtual_timer_is_raised() -> bool {
+    const STATUS: u64 = 4;
+    read!("cntv_ctl_el0") & (ENABLE | MASK | STATUS) == ENABLE | STATUS
+}
+
 /// The guest's virtual timer, at rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VirtualTimer {

@@ -216,6 +216,7 @@ fixed! {
     has_gicv3_registers() -> bool = false;
     counter_frequency() -> u64 = 1_000_000_000;
     virtual_counter() -> u64 = counter();
+    virtual_timer_is_raised() -> bool = false;
     guest_exception_controls() -> (u64, u64) = (0, 0);
     exit_syndrome() -> u64 = 0;
     fault_page() -> u64 = 0;
