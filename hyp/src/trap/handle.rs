@@ -14,6 +14,7 @@ use crate::task::Task;
 use crate::terminal::say;
 use crate::vcpu::{Attention, ExitKind};
 use crate::vgic::SgiRegister;
+use crate::vpsci::{Outcome, PowerState, PoweredVm};
 use crate::vtimer::Register;
 
 /// What the vCPU does next.
