@@ -85,8 +85,8 @@ impl Vgic {
             match lr.state() {
                 State::Pending => match home.physical(irq) {
                     Some(physical) if !lrs.is_raised(physical) => {
-                        // It is private: nobody else has to look.
-                        self.deactivate(vcpu, index as usize, irq, lrs);
+                        // It is private: this names nobody.
+                        let _ = self.deactivate(vcpu, index as usize, irq, lrs);
                         false
                     }
                     _ => true,
