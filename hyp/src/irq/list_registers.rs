@@ -3,8 +3,8 @@
 use super::{Controller, controller};
 use crate::arch;
 use crate::vgic::{ListRegs, Lr, Maintenance};
-use platform::gic::v2::{self, VirtualInterface as V2Interface};
 use crate::vtimer::VTIMER;
+use platform::gic::v2::{self, VirtualInterface as V2Interface};
 use platform::intid::IntId;
 
 /// ICH_HCR_EL2 and GICH_HCR: the interface is on.

@@ -4,10 +4,10 @@
 //! changed meanwhile is applied, and what is not wanted any more is pulled
 //! back. [`Vgic::unload`] goes further and leaves only active ones.
 
-use super::{Version, Vgic};
 use super::home::Slot;
 use super::irq::{self, Irq, Lanes};
 use super::list_reg::{ListRegs, Lr, Maintenance, State};
+use super::{Version, Vgic};
 use crate::vcpu_set::VcpuSet;
 
 /// A list register that is looked at in a flush.
@@ -42,6 +42,14 @@ impl Vgic {
             let index = index as usize;
             let (lr, slot) = (lrs.read(index), home.slot(index));
             if lr.state() == State::Inactive {
+                // What the hardware has done on GICv3. (An empty one was claimed
+                // and never loaded.)
+                if self.version == Version::V2
+                    && lr != Lr::EMPTY
+                    && let Some(physical) = home.physical(slot.irq)
+                {
+                    lrs.deactivate(physical);
+                }
                 kicks = kicks.union(self.refresh_ended(vcpu, index, slot.irq, lrs));
                 continue;
             }
@@ -61,11 +69,6 @@ impl Vgic {
     fn refresh_ended<L: ListRegs>(&self, vcpu: usize, index: usize, irq: Irq, lrs: &mut L) -> VcpuSet {
         let home = &self.vcpu(vcpu).home;
         let bank = self.bank(vcpu, irq.bank());
-        if self.version == Version::V2
-            && let Some(physical) = home.physical(irq)
-        {
-            lrs.deactivate(physical);
-        }
         let mut stays = self.is_due(vcpu, irq);
         if stays {
             // A request that was made before it came again is for the one that
