@@ -51,14 +51,16 @@ fn covers(row: &str, file: &str) -> bool {
 #[test]
 fn every_file_with_unsafe_code_is_listed() {
     let rows = listed();
-    let missing: Vec<_> = opted_in().into_iter().filter(|file| !rows.iter().any(|row| covers(row, file))).collect();
+    let missing: Vec<_> =
+        opted_in().into_iter().filter(|file| !rows.iter().any(|row| covers(row, file))).collect();
     assert!(missing.is_empty(), "not in docs/unsafe.md: {missing:?}");
 }
 
 #[test]
 fn every_row_has_a_file_with_unsafe_code() {
     let files = opted_in();
-    let stale: Vec<_> = listed().into_iter().filter(|row| !files.iter().any(|file| covers(row, file))).collect();
+    let stale: Vec<_> =
+        listed().into_iter().filter(|row| !files.iter().any(|file| covers(row, file))).collect();
     assert!(stale.is_empty(), "in docs/unsafe.md, but without unsafe code: {stale:?}");
 }
 
