@@ -12,8 +12,8 @@
 //! across a guest entry. There is a small fixed heap ([`mem::heap`]) for boot and
 //! the making of VMs; no exit allocates, and nothing a guest chose sizes an allocation.
 //!
-//! A vCPU lives on one CPU, its home, whose loop owns all of it that others need
-//! not touch ([`task`]); the rest is atomics ([`vcpu`]). Failures are sorted by
+//! A vCPU lives on one CPU, its home. What only the home touches is owned by its
+//! loop ([`task`]); what others touch is atomics ([`vcpu`]). Failures are sorted by
 //! blame: a guest that does something illegal gets an exception, a guest that can't go
 //! on is reported and ended, and if we are wrong there is a crash record.
 //!
@@ -26,11 +26,12 @@
 //!    [`bundle`].
 //! 2. [`run::Loop`] picks a vCPU, moves it into the processor if it is not there
 //!    ([`task::Task::load`]), and enters its guest ([`arch::run_guest`]).
-//! 3. A trap or an interrupt calls one of three handlers straight from the vector,
-//!    with only the registers saved that Rust may clobber. Most exits end there: ID
-//!    registers, the virtual GIC ([`vgic`]), the UART ([`vpl011`]), the virtual timer.
+//! 3. A trap or an interrupt calls a handler straight from the vector, with only
+//!    the registers saved that Rust may clobber. Most exits end there: ID registers,
+//!    the virtual GIC ([`vgic`]), the UART ([`vpl011`]), the virtual timer, and WFI
+//!    on a CPU with a single vCPU.
 //! 4. What they leave alone returns from `run_guest`, and [`trap::handle()`] does it: calls
-//!    ([`vpsci`]), WFI, faults. Then the loop looks after what is due and goes on at 2.
+//!    ([`vpsci`]), other WFIs, faults. Then the loop looks after what is due and goes on at 2.
 //!
 //! # Modules
 //!
@@ -73,7 +74,7 @@
 //!
 //! `hyp` joins `platform` and `stage2`, which know neither each other nor what a VM
 //! is. Pure modules use each other and the types of these two crates, nothing of the joining ones.
-//! `arch` calls up at named places: [`boot`], the three handlers of [`trap`], [`crash`].
+//! `arch` calls up at named places: [`boot`], the handlers of [`trap`], [`crash`].
 //! Unsafe code is in [`arch`], [`mem`] and [`log`], as docs/unsafe.md lists.
 #![cfg_attr(not(test), no_std)]
 
