@@ -7,13 +7,15 @@
 //! [`Task::unload`] move them, when another vCPU needs the processor.
 
 use crate::arch::{self, El1State, GuestRegs, PointerAuthentication, Simd, VirtualTimer};
+use crate::exit::Esr;
+use crate::irq::{self, VirtualInterface};
 use crate::lifecycle::Keeper;
 use crate::terminal::say;
-use crate::irq::{self, VirtualInterface};
-use crate::vtimer::PhysicalTimer;
-use crate::vcpu::{Attention, Vcpu};
+use crate::trap::advance::past_instruction;
 use crate::trap::sysreg::DebugRegisters;
+use crate::vcpu::{Attention, Vcpu};
 use crate::vgic::Level;
+use crate::vtimer::PhysicalTimer;
 use crate::vtimer::{PTIMER, VTIMER};
 use platform::gic::Active;
 
@@ -129,9 +131,9 @@ impl Task {
         self.activity = Activity::Parked;
     }
 
-    /// Goes on behind the instruction that trapped.
-    pub fn skip_instruction(&mut self) {
-        self.regs.pc = self.regs.pc.wrapping_add(4);
+    /// Goes on behind the instruction that `syndrome` is about.
+    pub fn skip_instruction(&mut self, syndrome: Esr) {
+        (self.regs.pc, self.regs.pstate) = past_instruction(self.regs.pc, self.regs.pstate, syndrome);
     }
 
     /// Prints the registers, for somebody at the prompt.
@@ -145,7 +147,13 @@ impl Task {
         }
         let el1 = &self.el1;
         say!("  sp_el1 {:#x} elr_el1 {:#x} spsr_el1 {:#x}", el1.sp_el1, el1.elr, el1.spsr);
-        say!("  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}", el1.esr, el1.far, el1.vbar, el1.sctlr);
+        say!(
+            "  esr_el1 {:#x} far_el1 {:#x} vbar_el1 {:#x} sctlr_el1 {:#x}",
+            el1.esr,
+            el1.far,
+            el1.vbar,
+            el1.sctlr
+        );
     }
 
     /// Whether the vCPU wants the processor now.

@@ -16,11 +16,11 @@
 //!                    all vCPUs parked
 //! ```
 
-use crate::bundle::VmConfig;
 use crate::arch;
+use crate::bundle::VmConfig;
+use crate::guest::layout;
 use crate::lifecycle::{Ending, Images};
 use crate::mem::guest::GuestMemory;
-use crate::guest::layout;
 use crate::trap::sysreg::IdView;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;

@@ -14,13 +14,13 @@ mod list_registers;
 pub use list_registers::VirtualInterface;
 
 use crate::arch;
+use crate::percpu::{self, PER_CPU};
+use crate::terminal::{self, say};
 use crate::trap::Leave;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
 use crate::vgic::Version;
 use crate::vtimer::VTIMER;
-use crate::percpu::{self, PER_CPU};
-use crate::terminal::{self, say};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 pub use list_registers::MachineListRegs;
@@ -174,7 +174,9 @@ impl Frames {
 pub fn kick(index: usize) {
     match controller() {
         Some(Controller::V2(gic)) => {
-            let Some(target) = PER_CPU.get(index).map(|cpu| cpu.gic_target.load(Ordering::Relaxed)) else { return };
+            let Some(target) = PER_CPU.get(index).map(|cpu| cpu.gic_target.load(Ordering::Relaxed)) else {
+                return;
+            };
             arch::complete_inner();
             gic.send_sgi(KICK, target);
         }
@@ -239,7 +241,9 @@ fn handle(taken: Taken, intid: IntId, running: Option<&Vcpu>) -> Leave {
         }
         // The common kick: an interrupt for the vCPU that was running. If it is
         // all that asks for attention here, there is nothing to look around for.
-        (KICK, Some(vcpu)) if arch::percpu().vcpus().len() == 1 && vcpu.attention() == Attention::INTERRUPTS => {
+        (KICK, Some(vcpu))
+            if arch::percpu().vcpus().len() == 1 && vcpu.attention() == Attention::INTERRUPTS =>
+        {
             if vcpu.take(Attention::INTERRUPTS) {
                 show_interrupts(vcpu);
             }
@@ -262,7 +266,9 @@ fn handle(taken: Taken, intid: IntId, running: Option<&Vcpu>) -> Leave {
 /// Shows the guest its virtual timer's interrupt, linked to the physical one.
 #[inline]
 fn show_timer(vcpu: &Vcpu) {
-    let others = with_list_registers(vcpu.vm.vgic.version(), |lrs| vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs));
+    let others = with_list_registers(vcpu.vm.vgic.version(), |lrs| {
+        vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs)
+    });
     kick_others(vcpu, others);
 }
 
@@ -283,7 +289,8 @@ pub fn kick_others(vcpu: &Vcpu, others: VcpuSet) -> Leave {
 fn kick_some(vcpu: &Vcpu, others: VcpuSet) -> Leave {
     vcpu.vm.kick(others);
     // One of them may live here, and nobody sends a kick to oneself.
-    let here = others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
+    let here =
+        others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
     if here { Leave::LookAround } else { Leave::Stay }
 }
 

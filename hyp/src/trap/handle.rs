@@ -7,14 +7,14 @@ use super::sysreg::register::{ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1
 use super::sysreg::{self, SysReg, SysRegOutcome, TimerRegister};
 use super::{Leave, system, wait};
 use crate::arch::{self, FaultRegisters, Gprs};
-use crate::terminal::say;
-use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, SysRegAccess, Syndrome, fault_ipa};
+use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, Syndrome, SysRegAccess, fault_ipa};
 use crate::lifecycle::Ending;
 use crate::log::{debug, warn};
 use crate::task::Task;
+use crate::terminal::say;
 use crate::vcpu::{Attention, ExitKind};
-use crate::vpsci::{Outcome, PoweredVm, PowerState};
 use crate::vgic::SgiRegister;
+use crate::vpsci::{Outcome, PowerState, PoweredVm};
 use crate::vtimer::Register;
 
 /// What the vCPU does next.
@@ -54,7 +54,7 @@ fn synchronous(task: &mut Task) -> Next {
     match Syndrome::decode(Esr::new(fault.esr)) {
         Syndrome::WaitFor(_) => {
             kind(ExitKind::WaitForInterrupt);
-            task.skip_instruction();
+            task.skip_instruction(Esr::new(fault.esr));
             wait::in_loop(vcpu)
         }
         Syndrome::Hvc(immediate) => {
@@ -150,7 +150,7 @@ fn system_register(task: &mut Task, access: SysRegAccess) -> Next {
             return inject(task, Exception::undefined());
         }
     }
-    task.skip_instruction();
+    task.skip_instruction(access.esr());
     Next::Go
 }
 
@@ -207,13 +207,15 @@ fn instruction_abort(task: &mut Task, abort: InstructionAbort, fault: FaultRegis
 
 /// Makes the guest take an exception at EL1.
 fn inject(task: &mut Task, exception: Exception) -> Next {
-    let ids = &task.vcpu.vm.ids;
     let (sctlr_el1, vbar_el1) = arch::guest_exception_controls();
     let from = Interrupted { pstate: task.regs.pstate, pc: task.regs.pc, vbar_el1, sctlr_el1 };
+    // What the processor implements, not what the guest is shown: its PSTATE
+    // has those bits in any case.
+    let host = arch::host_id();
     let implemented = PstateBits::from_id_registers(
-        ids.get(ID_AA64PFR0_EL1),
-        ids.get(ID_AA64PFR1_EL1),
-        ids.get(ID_AA64MMFR1_EL1),
+        host.get(ID_AA64PFR0_EL1),
+        host.get(ID_AA64PFR1_EL1),
+        host.get(ID_AA64MMFR1_EL1),
     );
     let entry = exception.enter(from, implemented);
     arch::write_guest_exception(entry.elr_el1, entry.spsr_el1, entry.esr_el1, entry.far_el1);

@@ -13,12 +13,12 @@
 
 pub mod advance;
 pub mod controls;
-pub mod inject;
-pub mod smccc;
-pub mod sysreg;
 mod device;
 mod entry;
 mod handle;
+pub mod inject;
+pub mod smccc;
+pub mod sysreg;
 mod system;
 mod wait;
 

@@ -1,13 +1,13 @@
 //! Trapped system registers: the ones that are answered at once.
 
 use super::Leave;
-use super::sysreg::register::ICC_SGI1R_EL1;
 use super::sysreg::SysReg;
-use crate::vgic::SgiRegister;
+use super::sysreg::register::ICC_SGI1R_EL1;
 use crate::arch::Gprs;
 use crate::exit::{Direction, SysRegAccess};
 use crate::irq;
 use crate::vcpu::{ExitKind, Vcpu};
+use crate::vgic::SgiRegister;
 
 /// Does an access to an ID register or the common SGI register. `None` for any
 /// other, and if the access names a register that is not in `regs`.

@@ -7,6 +7,7 @@
 //! refused or panics.
 
 use super::GuestRegs;
+use crate::exit::Esr;
 use crate::percpu::{PER_CPU, PerCpu};
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::debug::HardwareDebug;
@@ -193,7 +194,7 @@ nothing! {
     flush_ipa(u64);
     flush_stage1_local();
     flush_vmid();
-    skip_guest_instruction();
+    skip_guest_instruction(Esr);
 }
 
 /// Functions that return a fixed value here.
