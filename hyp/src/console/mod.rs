@@ -381,16 +381,17 @@ impl<'a, P: Port> Console<'a, P> {
         self.waiting.store(0, Ordering::SeqCst);
         self.wait_end.store(u64::MAX, Ordering::SeqCst);
         loop {
-            while let Some(byte) = mux.staged() {
-                if !port.try_put(byte) {
-                    self.queues.ready.fetch_or(ARMED, Ordering::SeqCst);
-                    port.set_transmit_interrupt(Switch::On);
-                    pumped.next = Next::Room;
-                    return u32::MAX;
-                }
-                mux.advance();
-                *budget = budget.saturating_sub(1);
+            let staged = mux.staged();
+            let sent = staged.iter().take_while(|&&byte| port.try_put(byte)).count();
+            let is_full = sent < staged.len();
+            mux.advance(sent);
+            if is_full {
+                self.queues.ready.fetch_or(ARMED, Ordering::SeqCst);
+                port.set_transmit_interrupt(Switch::On);
+                pumped.next = Next::Room;
+                return u32::MAX;
             }
+            *budget = budget.saturating_sub(sent as u32);
             if *budget == 0 {
                 pumped.next = Next::Now;
                 return u32::MAX;

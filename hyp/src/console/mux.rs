@@ -218,8 +218,10 @@ impl Mux {
         if taken.lost != 0 {
             self.mark_loss(source, taken.lost);
         }
-        for &byte in bytes.get(..taken.count).unwrap_or(bytes) {
+        let mut rest = bytes.get(..taken.count).unwrap_or(bytes);
+        while let Some((&byte, after)) = rest.split_first() {
             self.accept_byte(source, now, byte);
+            rest = self.accept_plain(source, after);
         }
     }
 
@@ -234,16 +236,28 @@ impl Mux {
         }
     }
 
-    /// The next byte to send, if any; call [`Mux::advance`] once it is sent.
+    /// What to send next; call [`Mux::advance`] once some of it is sent.
     #[inline]
-    pub fn staged(&self) -> Option<u8> {
-        self.staged.first()
+    pub fn staged(&self) -> &[u8] {
+        self.staged.unsent()
     }
 
-    /// Drops the byte that [`Mux::staged`] gave.
+    /// Drops the first `count` of the bytes that [`Mux::staged`] gave.
     #[inline]
-    pub fn advance(&mut self) {
-        self.staged.advance();
+    pub fn advance(&mut self, count: usize) {
+        self.staged.advance(count);
+    }
+
+    /// Stages the plain text that `bytes` begins with, if it continues the open
+    /// line, and gives the rest. This is the common case, made short.
+    fn accept_plain<'a>(&mut self, source: Source, bytes: &'a [u8]) -> &'a [u8] {
+        let unit = self.progress.get(source.slot()).map(|progress| progress.unit);
+        let (Some(open), Some(Unit::GROUND)) = (&mut self.open, unit) else { return bytes };
+        let count = bytes.iter().take_while(|byte| matches!(byte, 0x20..=0x7e)).count();
+        let (plain, rest) = bytes.split_at(count);
+        open.length = open.length.saturating_add(count as u32);
+        self.staged.push_all(plain);
+        rest
     }
 
     fn accept_byte(&mut self, source: Source, now: u64, byte: u8) {

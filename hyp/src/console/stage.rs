@@ -31,21 +31,25 @@ impl Stage {
 
     /// Adds all of `bytes`.
     pub(super) fn push_all(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.push(byte);
+        let slots = self.bytes.get_mut(self.end..).unwrap_or(&mut []);
+        let count = bytes.len().min(slots.len());
+        debug_assert!(count == bytes.len(), "one step staged more than fits");
+        for (slot, &byte) in slots.iter_mut().zip(bytes) {
+            *slot = byte;
         }
+        self.end += count;
     }
 
-    /// The first byte not yet sent.
+    /// What is not yet sent.
     #[inline]
-    pub(super) fn first(&self) -> Option<u8> {
-        if self.sent < self.end { self.bytes.get(self.sent).copied() } else { None }
+    pub(super) fn unsent(&self) -> &[u8] {
+        self.bytes.get(self.sent..self.end).unwrap_or(&[])
     }
 
-    /// Drops that byte.
+    /// Drops the first `count` bytes of that.
     #[inline]
-    pub(super) fn advance(&mut self) {
-        self.sent += 1;
+    pub(super) fn advance(&mut self, count: usize) {
+        self.sent += count;
         if self.sent >= self.end {
             self.sent = 0;
             self.end = 0;

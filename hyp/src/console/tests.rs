@@ -238,6 +238,20 @@ entresol> x";
 }
 
 #[test]
+fn leaving_the_prompt_forgets_what_was_typed_there() {
+    let port = FakePort::default();
+    let console = console(&port);
+    port.wire(|wire| wire.room = Some(0));
+    port.types(b"\x1dhpoweroff\x1d1\x1dhlist\r");
+    let received = console.receive(0);
+    assert_eq!(received.command, Some(Command::List));
+    port.wire(|wire| wire.room = None);
+    while console.transmit_interrupt(0).next == Next::Now {}
+    assert!(port.screen().ends_with("\r\nentresol> list\r\n"), "{}", port.screen());
+    assert!(!port.screen().contains("poweroff"));
+}
+
+#[test]
 fn help_is_offered_after_the_prefix() {
     let port = FakePort::default();
     let console = console(&port);

@@ -116,7 +116,6 @@ impl<P: Port> Console<'_, P> {
     }
 
     fn show_prompt(&self, front: &mut Front<P>) {
-        front.mux.end_line(Source::Prompt);
         front.prompt.push_whole(&[PROMPT.as_bytes()]);
         self.queues.mark(Source::Prompt);
     }

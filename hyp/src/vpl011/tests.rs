@@ -229,6 +229,18 @@ fn typed_bytes_raise_receive_and_timeout_until_read() {
 }
 
 #[test]
+fn switching_the_fifos_empties_the_receiver() {
+    let uart = with_fifos();
+    store(&uart, IMSC, INT_RX);
+    type_in(&uart, b"x");
+    store(&uart, LCR_H, 0x60);
+    assert_eq!(uart.line(), Level::Low);
+    type_in(&uart, b"y");
+    store(&uart, LCR_H, 0x63);
+    assert_eq!(load(&uart, DR), u32::from(b'y'));
+}
+
+#[test]
 fn overrun_is_told_once_and_cleared_by_the_guest() {
     let uart = with_fifos();
     store(&uart, IMSC, INT_OE);

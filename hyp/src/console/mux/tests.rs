@@ -56,11 +56,13 @@ impl Desk {
             let bytes: Vec<u8> = text.drain(..line.min(limit)).collect();
             let taken = Taken { count: bytes.len(), lost: std::mem::take(&mut self.lost[source.slot()]) };
             self.mux.accept(source, self.now, taken, &bytes);
-            while let Some(byte) = self.mux.staged() {
-                self.screen.push(byte);
-                self.mux.advance();
-            }
+            self.sends();
         }
+    }
+
+    fn sends(&mut self) {
+        self.screen.extend_from_slice(self.mux.staged());
+        self.mux.advance(self.mux.staged().len());
     }
 
     fn after(&mut self, ticks: u64) -> &mut Self {
@@ -145,8 +147,8 @@ fn a_broken_hypervisor_prompt_comes_back_with_its_mark() {
     let mut desk = Desk::with_vms(&["debian"]);
     desk.mux.set_focus(Source::Prompt);
     desk.writes(Source::Prompt, b"entresol> li").after(400).writes(A, b"hello\n").after(1);
-    desk.writes(Source::Prompt, b"st\n");
-    desk.screen_is("entresol> li\r\nhello\r\nentresol> st\r\n");
+    desk.writes(Source::Prompt, b"st\nentresol> ");
+    desk.screen_is("entresol> li\r\nhello\r\nentresol> st\r\nentresol> ");
 }
 
 #[test]
@@ -211,10 +213,7 @@ fn frames_travel_inside_a_line_and_only_when_asked_for() {
     desk.mux.set_frames(Frames::Sent);
     desk.writes(A, b"he").shows();
     desk.mux.accept_frame(b"\x01\xff\x00");
-    while let Some(byte) = desk.mux.staged() {
-        desk.screen.push(byte);
-        desk.mux.advance();
-    }
+    desk.sends();
     desk.writes(A, b"llo").shows();
     assert_eq!(desk.screen, b"he\xff\x01\xff\x00llo");
 }
