@@ -134,7 +134,9 @@ fn create_vms(board: &Board<'_>, gic: Version, team: &Team) {
     let bundle = Bundle::parse(arch::physical_bytes(initrd)).unwrap_or_else(|error| give_up(error));
     let (mut seeds, quality) = Seeds::new(None);
     if quality == Quality::Weak {
-        say!("guests get weak random seeds: neither the device tree (/chosen/rng-seed) nor the CPU has better");
+        say!(
+            "guests get weak random seeds: neither the device tree (/chosen/rng-seed) nor the CPU has better"
+        );
     }
     let host = Host {
         ids: &team.ids,

@@ -5,7 +5,6 @@
 
 use crate::bundle::admit::{self, VmPlan};
 use crate::bundle::{Bundle, VmConfig};
-use crate::terminal::{self, say};
 use crate::guest::dtb::{self, GuestMachine};
 use crate::guest::image::Segment;
 use crate::guest::layout;
@@ -15,6 +14,7 @@ use crate::mem::pool;
 use crate::mem::tables::{Frames, Machine};
 use crate::percpu::PER_CPU;
 use crate::seed::Seeds;
+use crate::terminal::{self, say};
 use crate::trap::sysreg::IdView;
 use crate::vcpu::Vcpu;
 use crate::vgic::{Version, Vgic};
@@ -61,8 +61,7 @@ pub fn create_all(bundle: &Bundle<'static>, host: &Host<'_>, seeds: &mut Seeds) 
     }
     // The pool knows what is free; admission only counts it.
     let free = 0..pool::free_bytes();
-    let plans =
-        admit::plan(bundle, &admit::Machine { cpus: host.cpus, free: core::slice::from_ref(&free) });
+    let plans = admit::plan(bundle, &admit::Machine { cpus: host.cpus, free: core::slice::from_ref(&free) });
     let mut vms: Vec<&'static Vm> = Vec::new();
     let mut homes: [Vec<&'static Vcpu>; PER_CPU.len()] = Default::default();
     for (config, plan) in bundle.vms().iter().zip(plans) {

@@ -5,9 +5,9 @@
 //! would hold up every other vCPU that lives there.
 
 use crate::bundle::manifest::Then;
-use crate::terminal::say;
 use crate::guest::image::Segment;
 use crate::mem::guest::OutsideMemory;
+use crate::terminal::say;
 use crate::vm::{State, Vm};
 use crate::vpsci::Start;
 use crate::{arch, machine};

@@ -1,7 +1,7 @@
 //! The whole machine: how it ends.
 
-use crate::terminal::{self, say};
 use crate::arch;
+use crate::terminal::{self, say};
 use platform::reset::Reset;
 use spin::Once;
 

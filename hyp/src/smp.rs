@@ -5,8 +5,8 @@
 //! guests see is the least that any CPU has, so nobody may run a guest before
 //! everybody has reported: the others sleep until [`release`].
 
-use crate::terminal::say;
 use crate::percpu::{self, MAX_CPUS};
+use crate::terminal::say;
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::id::{GicVersion, GuestShape, HostId};
 use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
@@ -130,11 +130,16 @@ fn agree(gic: Version) -> Team {
     let hosts: Vec<HostId> = REPORTS.iter().filter_map(Once::get).cloned().collect();
     let cpus = REPORTS.iter().enumerate().filter(|(_, report)| report.is_completed());
     let cpus = cpus.fold(0, |bits, (index, _)| bits | 1 << index);
-    let least = |register, shift: u32| hosts.iter().map(|host| host.get(register) >> shift & 0xf).min().unwrap_or(0);
+    let least =
+        |register, shift: u32| hosts.iter().map(|host| host.get(register) >> shift & 0xf).min().unwrap_or(0);
     let pa_size = PaSize::from_parange(least(ID_AA64MMFR0_EL1, 0)).unwrap_or(PaSize::Bits32);
     let features = Features {
         fwb: if least(ID_AA64MMFR2_EL1, 40) >= 1 { Fwb::On } else { Fwb::Off },
-        access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 { AccessFlag::Hardware } else { AccessFlag::Software },
+        access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 {
+            AccessFlag::Hardware
+        } else {
+            AccessFlag::Software
+        },
         vmid: if least(ID_AA64MMFR1_EL1, 4) >= 2 { VmidSize::Bits16 } else { VmidSize::Bits8 },
     };
     let gic = match gic {

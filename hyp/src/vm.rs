@@ -16,9 +16,9 @@
 //! ```
 
 use crate::bundle::VmConfig;
+use crate::guest::layout;
 use crate::lifecycle::{Ending, Images};
 use crate::mem::guest::GuestMemory;
-use crate::guest::layout;
 use crate::trap::sysreg::IdView;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;

@@ -419,6 +419,16 @@ mod tests {
             assert_eq!(PowerState::off().take_start(), None);
         }
 
+        #[test]
+        fn claimed_vcpu_is_pending_and_cannot_start() {
+            let power = PowerState { phase: AtomicU8::new(CLAIMED), ..PowerState::off() };
+            let again = power.try_turn_on(Start { entry: ENTRY, context: 0 });
+            assert_eq!(
+                (power.get(), power.take_start(), again),
+                (Power::OnPending, None, Err(Error::OnPending))
+            );
+        }
+
         /// Callers race, round by round, while the vCPU's own CPU starts it and turns it off.
         #[test]
         fn race_of_two_callers_has_one_winner_whose_start_is_whole() {

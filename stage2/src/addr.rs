@@ -174,6 +174,11 @@ impl IpaRange {
         self.start.0 <= other.start.0 && other.end.0 <= self.end.0
     }
 
+    /// The smallest range that covers both.
+    pub fn hull(self, other: Self) -> Self {
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+
     /// The addresses that both ranges have, if any.
     pub fn intersection(self, other: Self) -> Option<Self> {
         Self::between(self.start.max(other.start), self.end.min(other.end))
@@ -270,6 +275,13 @@ mod tests {
         let range = IpaRange::new(Ipa::new(0x1000), 0x1000).unwrap();
         assert!(range.contains(Ipa::new(0x1fff)));
         assert!(!range.contains(Ipa::new(0x2000)));
+    }
+
+    #[test]
+    fn hull_covers_the_gap_as_well() {
+        let low = IpaRange::new(Ipa::new(0), 0x1000).unwrap();
+        let high = IpaRange::new(Ipa::new(0x3000), 0x1000).unwrap();
+        assert_eq!(high.hull(low), IpaRange::new(Ipa::new(0), 0x4000).unwrap());
     }
 
     #[test]

@@ -31,7 +31,7 @@
 //! it is about to take ([`kill`]). All waiting thus goes down the tree, or
 //! upward in address within a table, and can't go in circles.
 
-use crate::addr::{Ipa, IpaRange, Level};
+use crate::addr::{IpaRange, Level};
 use crate::bbm::{self, Entry, Raced};
 use crate::geometry::ENTRIES;
 use crate::maint::Maintenance;
@@ -109,29 +109,23 @@ fn try_kill_empty<M: TableMemory>(slot: Slot<'_, M>) -> Result<(), Raced> {
 enum Stale {
     Nothing,
     /// Exactly one leaf.
-    Leaf(Ipa, Level),
+    Leaf(IpaRange, Level),
     /// Leaves and tables in this range.
     Range(IpaRange),
 }
 
 impl Stale {
-    fn and_leaf<M: TableMemory>(self, slot: Slot<'_, M>) -> Self {
+    fn and_leaf(self, range: IpaRange, level: Level) -> Self {
         match self {
-            Self::Nothing => Self::Leaf(slot.ipa(), slot.level()),
-            _ => self.and_range(slot, slot.range()),
+            Self::Nothing => Self::Leaf(range, level),
+            Self::Leaf(..) | Self::Range(_) => self.and_range(range),
         }
     }
 
-    fn and_range<M: TableMemory>(self, slot: Slot<'_, M>, range: IpaRange) -> Self {
-        let (start, end) = match self {
-            Self::Nothing => (range.start(), range.end()),
-            // All entries of a batch have the size of this one.
-            Self::Leaf(ipa, _) => (ipa.min(range.start()), ipa.plus(slot.span()).max(range.end())),
-            Self::Range(other) => (other.start().min(range.start()), other.end().max(range.end())),
-        };
-        match IpaRange::between(start, end) {
-            Some(range) => Self::Range(range),
-            None => self,
+    fn and_range(self, range: IpaRange) -> Self {
+        match self {
+            Self::Nothing => Self::Range(range),
+            Self::Leaf(other, _) | Self::Range(other) => Self::Range(other.hull(range)),
         }
     }
 }
@@ -154,23 +148,23 @@ impl<'s, M: TableMemory> Batch<'s, M> {
     /// Takes a leaf.
     pub(crate) fn take_leaf(&mut self, entry: Entry<'s, M>) -> Result<(), Raced> {
         let slot = self.take(entry.try_lock()?);
-        self.stale = self.stale.and_leaf(slot);
+        self.stale = self.stale.and_leaf(slot.range(), slot.level());
         Ok(())
     }
 
     /// Takes a table that was [killed](kill) with all that it mapped.
     pub(crate) fn take_subtree(&mut self, entry: Entry<'s, M>, dead: DeadTable) {
         let slot = self.take(entry.lock_dead_table(dead.table));
-        self.stale = self.stale.and_range(slot, slot.range());
+        self.stale = self.stale.and_range(slot.range());
     }
 
     /// Takes a table that was [buried](bury): the leaves it once had have been
-    /// invalidated, so one address is enough to make walk caches forget it.
+    /// invalidated, or their entries would not be EMPTY, so one address is
+    /// enough to make walk caches forget the table.
     pub(crate) fn take_empty_table(&mut self, entry: Entry<'s, M>, dead: DeadTable) {
         let slot = self.take(entry.lock_dead_table(dead.table));
-        if let Some(page) = IpaRange::new(slot.ipa(), slot.granule().page_size()) {
-            self.stale = self.stale.and_range(slot, page);
-        }
+        let page = IpaRange::of_entry(slot.ipa(), slot.granule().page_size());
+        self.stale = self.stale.and_range(page);
     }
 
     /// Invalidates what the batch holds, makes it EMPTY, and retires the
@@ -178,7 +172,7 @@ impl<'s, M: TableMemory> Batch<'s, M> {
     pub(crate) fn complete(&mut self, maintenance: &impl Maintenance) {
         match core::mem::replace(&mut self.stale, Stale::Nothing) {
             Stale::Nothing => return,
-            Stale::Leaf(ipa, level) => maintenance.invalidate_leaf(ipa, level),
+            Stale::Leaf(range, level) => maintenance.invalidate_leaf(range.start(), level),
             Stale::Range(range) => maintenance.invalidate_range(range),
         }
         for (word, taken) in self.taken.iter_mut().enumerate() {

@@ -40,6 +40,10 @@ impl<M: TableMemory> Space<M> {
     }
 
     /// Where the root lies: the BADDR field of VTTBR_EL2, in its place.
+    ///
+    /// Before a CPU loads it for the first time, the walkers must have been
+    /// told of the tables by a [`Maintenance::publish`]; mapping something
+    /// includes one.
     pub fn root(&self) -> PhysAddr {
         self.root.address()
     }

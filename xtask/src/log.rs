@@ -39,11 +39,54 @@ impl Decoder {
     }
 }
 
+/// `cargo xtask decode`: shows `text` with the log frames in it decoded. They are the lines `log HEX` that the
+/// hypervisor's prompt prints where nobody decodes for it, as on a board behind a plain terminal.
+pub(crate) fn decode(elf: &Path, text: &str) -> Result<()> {
+    let decoder = Decoder::open(elf)?.with_context(|| format!("{} logs nothing", elf.display()))?;
+    for line in text.lines() {
+        match frame_in(line) {
+            Some(frame) => println!("{}", decoder.line(&frame)),
+            None => println!("{line}"),
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of the last word of `... log 0123ab`.
+fn frame_in(line: &str) -> Option<Vec<u8>> {
+    let digits = line.trim_end().rsplit_once("log ")?.1;
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    // The terminating zero is put there by whoever decodes.
+    bytes.filter(|bytes| rest.is_empty() && !bytes.is_empty()).map(|mut bytes| {
+        bytes.pop_if(|last| *last == 0);
+        bytes
+    })
+}
+
 fn text(frame: &Frame<'_>) -> String {
     let level = frame.level().map_or("     ", |level| level.as_str());
     let message = frame.display_message();
     match frame.display_timestamp() {
         Some(time) => format!("{time} {level:<5} {message}"),
         None => format!("{level:<5} {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::frame_in;
+
+    #[test]
+    fn line_of_the_prompt_holds_a_frame() {
+        assert_eq!(frame_in("entresol: log 0a1bff00"), Some(vec![0x0a, 0x1b, 0xff]));
+    }
+
+    #[test]
+    fn other_lines_hold_none() {
+        assert_eq!(frame_in("3 log frames; that is all"), None);
+        assert_eq!(frame_in("log in: 0"), None);
+        assert_eq!(frame_in("log abc"), None);
     }
 }

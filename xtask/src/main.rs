@@ -24,6 +24,8 @@ mod step;
 mod terminal;
 mod test;
 
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,6 +69,12 @@ enum Task {
     },
     /// Build and boot in QEMU
     Run(Box<run::Options>),
+    /// Decode the lines that the command `log` of the hypervisor's prompt printed
+    Decode {
+        /// What the terminal recorded; standard input without it
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Measure costs in instructions and compare them with the limits
     Bench(bench::Options),
     /// Run all tests
@@ -99,6 +107,10 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Check { manifest, dtb } => bundle::check(&layout, &manifest, dtb.as_deref()),
         Task::Run(options) => run::run(&layout, &options),
+        Task::Decode { file } => {
+            let text = file.map_or_else(|| io::read_to_string(io::stdin()), fs::read_to_string)?;
+            log::decode(&layout.elf(), &text)
+        }
         Task::Bench(options) => bench::run(&layout, &options),
         Task::Test(options) => test::run(&layout, &options),
     }

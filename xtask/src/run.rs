@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{ErrorKind, Read, Write, stderr, stdin, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Read, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 use std::thread;
@@ -191,9 +191,12 @@ fn show(event: &Event, column: &mut usize) -> Result<()> {
         Event::Complaint(bytes) => String::from_utf8_lossy(bytes).trim_end().replace('\n', "\r\n"),
         Event::Ended(_) | Event::Deadline => return Ok(()),
     };
+    let mut out = stderr().lock();
     let start = if *column == 0 { "" } else { "\r\n" };
-    write!(stderr().lock(), "{start}\x1b[2m{line}\x1b[0m\r\n")?;
     *column = 0;
+    // A file gets the text alone.
+    let (dim, bright) = if out.is_terminal() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    write!(out, "{start}{dim}{line}{bright}\r\n")?;
     Ok(())
 }
 

@@ -15,4 +15,4 @@ mod imp;
 mod regs;
 
 pub use imp::*;
-pub use regs::{FastFrame, Gprs, GuestRegs};
+pub use regs::{FastFrame, Gprs, GuestRegs, WholeFrame};

@@ -13,11 +13,25 @@ pub struct GuestRegs {
 }
 
 /// Only those that a Rust function may clobber (AAPCS64): what a common exit
-/// saves on the CPU's stack. The others are still live in the processor.
-#[repr(C)]
-pub struct FastFrame {
-    x: [u64; 19],
+/// saves on the CPU's stack. The others, x19 to x29, are still live in the
+/// processor.
+#[repr(transparent)]
+pub struct FastFrame(Frame);
+
+/// The same frame once the others have been saved as well, for an instruction
+/// that names one of them.
+#[repr(transparent)]
+pub struct WholeFrame(Frame);
+
+/// What vectors.S lays out on the CPU's stack.
+#[repr(C, align(16))]
+struct Frame {
+    /// x0 to x18.
+    clobbered: [u64; 19],
+    /// x30.
     lr: u64,
+    /// x19 to x29; meaningful in a [`WholeFrame`] only.
+    kept: [u64; 11],
     regs: *mut GuestRegs,
     vcpu: *const (),
 }
@@ -27,71 +41,106 @@ pub trait Gprs {
     /// Register `number` (31 is the zero register); `None` if it is not here.
     fn get(&self, number: u8) -> Option<u64>;
 
-    /// Writes register `number` (31 discards); `None` if it is not here.
-    fn set(&mut self, number: u8, value: u64) -> Option<()>;
+    /// Where to put what goes into register `number`; `None` if it is not here.
+    /// The zero register has no place.
+    fn slot(&mut self, number: u8) -> Option<&mut u64>;
 }
 
 impl Gprs for GuestRegs {
+    #[inline]
     fn get(&self, number: u8) -> Option<u64> {
         Some(self.x.get(usize::from(number)).copied().unwrap_or(0))
     }
 
-    fn set(&mut self, number: u8, value: u64) -> Option<()> {
-        if let Some(x) = self.x.get_mut(usize::from(number)) {
-            *x = value;
-        }
-        Some(())
+    #[inline]
+    fn slot(&mut self, number: u8) -> Option<&mut u64> {
+        self.x.get_mut(usize::from(number))
     }
 }
 
+// x30 is here too, but compilers hardly ever move data through it: leaving it to
+// the whole frame saves every other access a compare.
 impl Gprs for FastFrame {
+    #[inline]
     fn get(&self, number: u8) -> Option<u64> {
         match number {
-            0..19 => self.x.get(usize::from(number)).copied(),
-            30 => Some(self.lr),
+            0..19 => self.0.clobbered.get(usize::from(number)).copied(),
             31 => Some(0),
             _ => None,
         }
     }
 
-    fn set(&mut self, number: u8, value: u64) -> Option<()> {
+    #[inline]
+    fn slot(&mut self, number: u8) -> Option<&mut u64> {
+        self.0.clobbered.get_mut(usize::from(number))
+    }
+}
+
+impl Gprs for WholeFrame {
+    #[inline]
+    fn get(&self, number: u8) -> Option<u64> {
         match number {
-            0..19 => *self.x.get_mut(usize::from(number))? = value,
-            30 => self.lr = value,
-            31 => {}
-            _ => return None,
+            0..19 => self.0.clobbered.get(usize::from(number)).copied(),
+            19..30 => self.0.kept.get(usize::from(number) - 19).copied(),
+            30 => Some(self.0.lr),
+            _ => Some(0),
         }
-        Some(())
+    }
+
+    #[inline]
+    fn slot(&mut self, number: u8) -> Option<&mut u64> {
+        match number {
+            0..19 => self.0.clobbered.get_mut(usize::from(number)),
+            19..30 => self.0.kept.get_mut(usize::from(number) - 19),
+            30 => Some(&mut self.0.lr),
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FastFrame, Gprs, GuestRegs};
+    use super::{FastFrame, Frame, Gprs, GuestRegs, WholeFrame};
     use core::mem::offset_of;
+
+    fn frame() -> Frame {
+        let (clobbered, kept) = (core::array::from_fn(|n| n as u64), core::array::from_fn(|n| n as u64 + 19));
+        Frame { clobbered, lr: 30, kept, regs: core::ptr::null_mut(), vcpu: core::ptr::null() }
+    }
 
     #[test]
     fn layouts_are_what_vectors_s_says() {
         assert_eq!(offset_of!(GuestRegs, pc), 248);
         assert_eq!(offset_of!(GuestRegs, pstate), 256);
-        assert_eq!(offset_of!(FastFrame, lr), 152);
-        assert_eq!(offset_of!(FastFrame, regs), 160);
-        assert_eq!(size_of::<FastFrame>(), 176);
+        assert_eq!(offset_of!(Frame, lr), 152);
+        assert_eq!(offset_of!(Frame, kept), 160);
+        assert_eq!(offset_of!(Frame, regs), 248);
+        assert_eq!(offset_of!(Frame, vcpu), 256);
+        assert_eq!(size_of::<Frame>(), 272);
     }
 
     #[test]
-    fn register_31_reads_zero_and_ignores_writes() {
-        let mut regs = GuestRegs::default();
-        assert_eq!(regs.set(31, 7), Some(()));
-        assert_eq!(regs.get(31), Some(0));
+    fn register_31_reads_zero_and_has_no_place() {
+        let (mut regs, mut whole) = (GuestRegs::default(), WholeFrame(frame()));
+        assert_eq!((regs.get(31), regs.slot(31)), (Some(0), None));
+        assert_eq!((whole.get(31), whole.slot(31)), (Some(0), None));
     }
 
     #[test]
-    fn a_fast_frame_has_no_callee_saved_register() {
-        let mut frame =
-            FastFrame { x: [0; 19], lr: 0, regs: core::ptr::null_mut(), vcpu: core::ptr::null() };
-        let here: Vec<u8> = (0..32).filter(|&n| frame.set(n, 1).is_some()).collect();
-        let expected: Vec<u8> = (0..19).chain([30, 31]).collect();
-        assert_eq!(here, expected);
+    fn a_fast_frame_has_what_vectors_s_saves_but_the_link_register() {
+        let mut frame = FastFrame(frame());
+        let readable: Vec<u8> = (0..32).filter(|&n| frame.get(n).is_some()).collect();
+        let writable: Vec<u8> = (0..32).filter(|&n| frame.slot(n).is_some()).collect();
+        assert_eq!(readable, (0..19).chain([31]).collect::<Vec<u8>>());
+        assert_eq!(writable, (0..19).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_whole_frame_has_every_register_in_its_place() {
+        let mut frame = WholeFrame(frame());
+        for number in 0..31 {
+            assert_eq!(frame.get(number), Some(u64::from(number)));
+            assert_eq!(frame.slot(number).copied(), Some(u64::from(number)));
+        }
     }
 }

@@ -107,7 +107,9 @@ impl DataAbort {
         Self(esr)
     }
 
-    pub(super) const fn esr(self) -> Esr {
+    /// The whole syndrome.
+    #[inline]
+    pub const fn esr(self) -> Esr {
         self.0
     }
 
@@ -115,6 +117,13 @@ impl DataAbort {
     #[inline]
     pub const fn status(self) -> FaultStatus {
         FaultStatus::decode(self.0.field(0, 6) as u8)
+    }
+
+    /// Whether nothing is mapped there, at any level that a 48-bit stage 2 has: one compare, for
+    /// the exit path.
+    #[inline]
+    pub const fn is_unmapped(self) -> bool {
+        self.0.field(2, 4) == 1
     }
 
     /// WnR: whether it was a write. Cache maintenance counts as one.

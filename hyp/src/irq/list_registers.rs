@@ -3,7 +3,7 @@
 use super::{Controller, controller};
 use crate::arch;
 use crate::vgic::{ListRegs, Lr, Maintenance};
-use platform::gic::v2::VirtualInterface as V2Interface;
+use platform::gic::v2::{self, VirtualInterface as V2Interface};
 use platform::intid::IntId;
 
 /// ICH_HCR_EL2 and GICH_HCR: the interface is on.
@@ -15,14 +15,14 @@ const ENTRY_NOT_PRESENT: u32 = 1 << 2;
 /// EOIcount.
 const EOI_COUNT_SHIFT: u32 = 27;
 
-/// This CPU's list registers.
-pub struct MachineListRegs(());
+/// This CPU's list registers: GICv2's are in memory, GICv3's in the processor.
+pub struct MachineListRegs(Option<&'static v2::Gic>);
 
 impl MachineListRegs {
-    /// Those of the CPU that this runs on.
+    /// Those of the CPU that this runs on; `gic` is the machine's if it is a GICv2.
     #[inline]
-    pub(super) fn here() -> Self {
-        Self(())
+    pub(super) fn new(gic: Option<&'static v2::Gic>) -> Self {
+        Self(gic)
     }
 
     /// Empties all of them and switches the interface on, when a CPU comes up.
@@ -30,54 +30,54 @@ impl MachineListRegs {
         for index in 0..self.count() {
             self.write(index, Lr::EMPTY);
         }
-        write_control(ENABLE);
+        self.write_control(ENABLE);
     }
-}
 
-fn write_control(value: u32) {
-    match controller() {
-        Some(Controller::V2(gic)) => gic.set_hypervisor_control(value),
-        _ => arch::set_ich_hcr(u64::from(value)),
+    fn write_control(&self, value: u32) {
+        match self.0 {
+            Some(gic) => gic.set_hypervisor_control(value),
+            None => arch::set_ich_hcr(u64::from(value)),
+        }
     }
-}
 
-fn read_control() -> u32 {
-    match controller() {
-        Some(Controller::V2(gic)) => gic.hypervisor_control(),
-        _ => arch::ich_hcr() as u32,
+    fn read_control(&self) -> u32 {
+        match self.0 {
+            Some(gic) => gic.hypervisor_control(),
+            None => arch::ich_hcr() as u32,
+        }
     }
 }
 
 impl ListRegs for MachineListRegs {
     #[inline]
     fn count(&self) -> usize {
-        match controller() {
-            Some(Controller::V2(gic)) => gic.list_register_count(),
-            _ => arch::list_register_count(),
+        match self.0 {
+            Some(gic) => gic.list_register_count(),
+            None => arch::list_register_count(),
         }
     }
 
     #[inline]
     fn read(&self, index: usize) -> Lr {
-        match controller() {
-            Some(Controller::V2(gic)) => Lr::from_gich(gic.list_register(index)),
-            _ => Lr::from_ich(arch::read_list_register(index)),
+        match self.0 {
+            Some(gic) => Lr::from_gich(gic.list_register(index)),
+            None => Lr::from_ich(arch::read_list_register(index)),
         }
     }
 
     #[inline]
     fn write(&mut self, index: usize, lr: Lr) {
-        match controller() {
-            Some(Controller::V2(gic)) => gic.set_list_register(index, lr.to_gich()),
-            _ => arch::write_list_register(index, lr.to_ich()),
+        match self.0 {
+            Some(gic) => gic.set_list_register(index, lr.to_gich()),
+            None => arch::write_list_register(index, lr.to_ich()),
         }
     }
 
     #[inline]
     fn empty_mask(&self) -> u32 {
-        match controller() {
-            Some(Controller::V2(gic)) => gic.empty_list_registers(),
-            _ => arch::empty_list_registers(),
+        match self.0 {
+            Some(gic) => gic.empty_list_registers(),
+            None => arch::empty_list_registers(),
         }
     }
 
@@ -89,22 +89,22 @@ impl ListRegs for MachineListRegs {
         if wanted.contains(Maintenance::ENTRY_NOT_PRESENT) {
             value |= ENTRY_NOT_PRESENT;
         }
-        write_control(value);
+        self.write_control(value);
     }
 
     fn take_eoi_count(&mut self) -> u32 {
-        let value = read_control();
+        let value = self.read_control();
         let count = value >> EOI_COUNT_SHIFT;
         if count != 0 {
-            write_control(value & !(u32::MAX << EOI_COUNT_SHIFT));
+            self.write_control(value & !(u32::MAX << EOI_COUNT_SHIFT));
         }
         count
     }
 
     fn deactivate(&mut self, physical: IntId) {
-        match controller() {
-            Some(Controller::V2(gic)) => gic.deactivate(physical.raw()),
-            _ => arch::deactivate(physical.raw()),
+        match self.0 {
+            Some(gic) => gic.deactivate(physical.raw()),
+            None => arch::deactivate(physical.raw()),
         }
     }
 }

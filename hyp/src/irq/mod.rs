@@ -14,13 +14,13 @@ mod list_registers;
 pub use list_registers::VirtualInterface;
 
 use crate::arch;
+use crate::percpu::{self, PER_CPU};
+use crate::terminal::{self, say};
 use crate::trap::Leave;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
 use crate::vgic::Version;
 use crate::vtimer::VTIMER;
-use crate::percpu::{self, PER_CPU};
-use crate::terminal::{self, say};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 pub use list_registers::MachineListRegs;
@@ -51,6 +51,15 @@ const SPECIAL: u32 = 1020;
 enum Controller {
     V2(v2::Gic),
     V3 { distributor: v3::Distributor, frames: Frames },
+}
+
+impl Controller {
+    fn as_v2(&self) -> Option<&v2::Gic> {
+        match self {
+            Self::V2(gic) => Some(gic),
+            Self::V3 { .. } => None,
+        }
+    }
 }
 
 static CONTROLLER: Once<Controller> = Once::new();
@@ -126,7 +135,7 @@ pub fn init_cpu() {
         }
         None => {}
     }
-    MachineListRegs::here().switch_on();
+    MachineListRegs::new(controller().and_then(Controller::as_v2)).switch_on();
 }
 
 /// Makes the console's interrupt arrive at this CPU.
@@ -165,7 +174,9 @@ impl Frames {
 pub fn kick(index: usize) {
     match controller() {
         Some(Controller::V2(gic)) => {
-            let Some(target) = PER_CPU.get(index).map(|cpu| cpu.gic_target.load(Ordering::Relaxed)) else { return };
+            let Some(target) = PER_CPU.get(index).map(|cpu| cpu.gic_target.load(Ordering::Relaxed)) else {
+                return;
+            };
             arch::complete_inner();
             gic.send_sgi(KICK, target);
         }
@@ -230,7 +241,9 @@ fn handle(taken: Taken, intid: IntId, running: Option<&Vcpu>) -> Leave {
         }
         // The common kick: an interrupt for the vCPU that was running. If it is
         // all that asks for attention here, there is nothing to look around for.
-        (KICK, Some(vcpu)) if arch::percpu().vcpus().len() == 1 && vcpu.attention() == Attention::INTERRUPTS => {
+        (KICK, Some(vcpu))
+            if arch::percpu().vcpus().len() == 1 && vcpu.attention() == Attention::INTERRUPTS =>
+        {
             if vcpu.take(Attention::INTERRUPTS) {
                 show_interrupts(vcpu);
             }
@@ -253,13 +266,15 @@ fn handle(taken: Taken, intid: IntId, running: Option<&Vcpu>) -> Leave {
 /// Shows the guest its virtual timer's interrupt, linked to the physical one.
 #[inline]
 fn show_timer(vcpu: &Vcpu) {
-    let others = with_list_registers(|lrs| vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs));
+    let others = with_list_registers(vcpu.vm.vgic.version(), |lrs| {
+        vcpu.vm.vgic.deliver_linked(vcpu.index, VTIMER, lrs)
+    });
     kick_others(vcpu, others);
 }
 
 /// Brings the list registers of the resident `vcpu` up to date.
 pub fn show_interrupts(vcpu: &Vcpu) {
-    let others = with_list_registers(|lrs| vcpu.vm.vgic.flush(vcpu.index, lrs));
+    let others = with_list_registers(vcpu.vm.vgic.version(), |lrs| vcpu.vm.vgic.flush(vcpu.index, lrs));
     kick_others(vcpu, others);
 }
 
@@ -267,12 +282,15 @@ pub fn show_interrupts(vcpu: &Vcpu) {
 /// have to look at their interrupts.
 #[inline]
 pub fn kick_others(vcpu: &Vcpu, others: VcpuSet) -> Leave {
-    if others.is_empty() {
-        return Leave::Stay;
-    }
+    if others.is_empty() { Leave::Stay } else { kick_some(vcpu, others) }
+}
+
+#[inline(never)]
+fn kick_some(vcpu: &Vcpu, others: VcpuSet) -> Leave {
     vcpu.vm.kick(others);
     // One of them may live here, and nobody sends a kick to oneself.
-    let here = others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
+    let here =
+        others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
     if here { Leave::LookAround } else { Leave::Stay }
 }
 
@@ -290,10 +308,14 @@ pub fn set_timer_active(active: Active) {
     }
 }
 
-/// Calls `act` with this CPU's list registers.
+/// Calls `act` with this CPU's list registers, those of a GIC of `version`.
 #[inline]
-pub fn with_list_registers<T>(act: impl FnOnce(&mut MachineListRegs) -> T) -> T {
-    act(&mut MachineListRegs::here())
+pub fn with_list_registers<T>(version: Version, act: impl FnOnce(&mut MachineListRegs) -> T) -> T {
+    let gic = match version {
+        Version::V3 => None,
+        Version::V2 => controller().and_then(Controller::as_v2),
+    };
+    act(&mut MachineListRegs::new(gic))
 }
 
 #[inline]

@@ -77,10 +77,10 @@ mod tests {
 
     #[test]
     fn conditional_block_moves_on_by_one() {
-        // ITTT EQ: ITSTATE 0x02 inside, then 0x04, 0x08, and out.
+        // ITTTT EQ: ITSTATE 0x01 inside, then 0x02, 0x04, 0x08, and out. Then blocks with an else.
         let it = |state: u64| THUMB_AT_EL0 | (state & 0xfc) << 8 | (state & 3) << 25;
-        let seen = [0x02, 0x04, 0x08, 0xe6].map(|state| past_instruction(0, it(state), LONG).1);
-        assert_eq!(seen, [0x04, 0x08, 0x00, 0xec].map(it));
+        let seen = [0x01, 0x02, 0x04, 0x08, 0xe6, 0x13].map(|state| past_instruction(0, it(state), LONG).1);
+        assert_eq!(seen, [0x02, 0x04, 0x08, 0x00, 0xec, 0x06].map(it));
     }
 
     #[test]

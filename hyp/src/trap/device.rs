@@ -1,117 +1,119 @@
 //! Loads and stores to emulated devices.
 
 use super::Leave;
-use crate::arch::{FaultRegisters, Gprs};
-use crate::exit::{DataAbort, Direction, FaultStatus, MmioAccess, fault_ipa};
-use crate::guest::layout;
+use crate::arch::Gprs;
+use crate::exit::{DataAbort, Direction};
+use crate::guest::layout::{GICD_BASE, GICR_BASE, GICR_STRIDE, UART_BASE, UART_SIZE};
 use crate::irq;
+use crate::mmio::Width;
 use crate::terminal;
 use crate::vcpu::{ExitKind, Vcpu};
 use crate::vcpu_set::VcpuSet;
 use crate::vgic::Version;
 
-/// Does an access to an emulated device. `None` if it is none, if the
-/// instruction is one that can't be emulated, or if it names a register that
-/// is not in `regs`.
+/// Does an access to an emulated device at `ipa`. `None`, and nothing done, if
+/// there is no device, if the instruction is one that can't be emulated, or if
+/// it names a register that is not in `regs`.
 #[inline]
-pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, fault: FaultRegisters) -> Option<Leave> {
-    let access = abort.mmio(fault_ipa(fault.hpfar, fault.far))?;
-    if !matches!(abort.status(), FaultStatus::Translation { .. }) || !access.is_aligned() {
+pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, ipa: u64) -> Option<Leave> {
+    let access = abort.mmio(ipa)?;
+    if !abort.is_unmapped() || !access.is_aligned() {
         return None;
     }
-    let number = access.register().unwrap_or(31);
-    let (others, leave) = match access.direction() {
+    let (width, number) = (access.width(), access.register().unwrap_or(31));
+    match access.direction() {
         Direction::Read => {
-            // Looked up first: a read may have side effects and must happen once.
-            regs.get(number)?;
-            let (value, others) = read(vcpu, access)?;
-            regs.set(number, access.loaded(value))?;
-            (others, Leave::Stay)
+            // Found first: a read may have side effects and must happen once.
+            let slot = regs.slot(number)?;
+            let (vgic, me) = (&vcpu.vm.vgic, vcpu.index);
+            let mut leave = Leave::Stay;
+            let value = match place(vcpu, ipa)? {
+                Place::Distributor(offset) => {
+                    irq::with_list_registers(vgic.version(), |lrs| vgic.dist_read(me, offset, width, lrs))
+                }
+                Place::Redistributor(of, offset) => irq::with_list_registers(vgic.version(), |lrs| {
+                    vgic.redist_read(me, of, offset, width, lrs)
+                }),
+                Place::Console(offset) => {
+                    let reading = vcpu.vm.console.read(offset, width);
+                    if reading.line.is_some() {
+                        leave = console_line(vcpu);
+                    }
+                    reading.value
+                }
+            };
+            *slot = access.loaded(value);
+            vcpu.count(ExitKind::Device);
+            Some(leave)
         }
-        Direction::Write => write(vcpu, access, access.stored(regs.get(number)?))?,
-    };
-    vcpu.count(ExitKind::Device);
-    Some(irq::kick_others(vcpu, others).or(leave))
-}
-
-/// What a device's register reads as, and which other vCPUs that concerns.
-/// `None` where there is no device.
-fn read(vcpu: &Vcpu, access: MmioAccess) -> Option<(u64, VcpuSet)> {
-    let (vm, me, width) = (vcpu.vm, vcpu.index, access.width());
-    Some(match place(vcpu, access.ipa())? {
-        Place::Distributor(offset) => {
-            (irq::with_list_registers(|lrs| vm.vgic.dist_read(me, offset, width, lrs)), VcpuSet::EMPTY)
+        Direction::Write => {
+            let value = access.stored(regs.get(number)?);
+            vcpu.count(ExitKind::Device);
+            write(vcpu, ipa, width, value)
         }
-        Place::Redistributor(of, offset) => {
-            (irq::with_list_registers(|lrs| vm.vgic.redist_read(me, of, offset, width, lrs)), VcpuSet::EMPTY)
-        }
-        Place::Console(offset) => {
-            let reading = vm.console.read(offset, width);
-            (reading.value, console_line(vcpu, reading.line.is_some()))
-        }
-    })
-}
-
-/// Does a write to a device; which other vCPUs that concerns, and whether this
-/// CPU's loop has more to do because of it.
-fn write(vcpu: &Vcpu, access: MmioAccess, value: u64) -> Option<(VcpuSet, Leave)> {
-    let (vm, me, width) = (vcpu.vm, vcpu.index, access.width());
-    let mut leave = Leave::Stay;
-    let others = match place(vcpu, access.ipa())? {
-        Place::Distributor(offset) => {
-            irq::with_list_registers(|lrs| vm.vgic.dist_write(me, offset, width, value, lrs))
-        }
-        Place::Redistributor(of, offset) => {
-            irq::with_list_registers(|lrs| vm.vgic.redist_write(me, of, offset, width, value, lrs))
-        }
-        Place::Console(offset) => {
-            let effects = vm.console.write(offset, width, value);
-            if effects.queued {
-                leave = terminal::guest_wrote(vm.id);
-            }
-            console_line(vcpu, effects.line.is_some())
-        }
-    };
-    Some((others, leave))
-}
-
-/// The console's interrupt line has changed: shows it to this vCPU if it is the
-/// one that gets it.
-fn console_line(vcpu: &Vcpu, changed: bool) -> VcpuSet {
-    if !changed {
-        return VcpuSet::EMPTY;
     }
-    let wake = vcpu.vm.show_console_line();
-    if wake.contains(vcpu.index) {
-        irq::show_interrupts(vcpu);
-    }
-    wake.without(vcpu.index)
 }
 
-/// A device of the guest machine, and where in it.
+/// Where an access goes. The map is sparse, so this is a short chain of
+/// compares, the busiest device first.
 enum Place {
+    /// The distributor, and where in it.
     Distributor(u64),
-    /// Of which vCPU.
+    /// A redistributor: of which vCPU, and where in it.
     Redistributor(usize, u64),
+    /// The UART, and where in it.
     Console(u64),
 }
 
-/// What is at `ipa`. The map is sparse, so this is a short chain of compares,
-/// the busiest first.
 #[inline]
 fn place(vcpu: &Vcpu, ipa: u64) -> Option<Place> {
-    let offset = ipa.wrapping_sub(layout::GICD_BASE);
-    if offset < layout::GICD_SIZE {
+    let vgic = &vcpu.vm.vgic;
+    // The GIC's frames and the UART's lie on 64 KiB.
+    let (block, offset) = (ipa & !0xffff, ipa & 0xffff);
+    if block == GICD_BASE {
         return Some(Place::Distributor(offset));
     }
-    let offset = ipa.wrapping_sub(layout::UART_BASE);
-    if offset < layout::UART_SIZE {
-        return Some(Place::Console(offset));
+    let in_frames = ipa.wrapping_sub(GICR_BASE);
+    let frame = (in_frames / GICR_STRIDE) as usize;
+    if frame < vgic.vcpu_count() && vgic.version() == Version::V3 {
+        return Some(Place::Redistributor(frame, in_frames % GICR_STRIDE));
     }
-    let offset = ipa.wrapping_sub(layout::GICR_BASE);
-    let frame = (offset / layout::GICR_STRIDE) as usize;
-    if frame < vcpu.vm.vcpus().len() && vcpu.vm.vgic.version() == Version::V3 {
-        return Some(Place::Redistributor(frame, offset % layout::GICR_STRIDE));
+    (block == UART_BASE && offset < UART_SIZE).then_some(Place::Console(offset))
+}
+
+/// Does a write to a device; `None` where there is none.
+#[inline(never)]
+fn write(vcpu: &Vcpu, ipa: u64, width: Width, value: u64) -> Option<Leave> {
+    let (vgic, me) = (&vcpu.vm.vgic, vcpu.index);
+    Some(match place(vcpu, ipa)? {
+        Place::Distributor(offset) => irq::kick_others(
+            vcpu,
+            irq::with_list_registers(vgic.version(), |lrs| vgic.dist_write(me, offset, width, value, lrs)),
+        ),
+        Place::Redistributor(of, offset) => irq::kick_others(
+            vcpu,
+            irq::with_list_registers(vgic.version(), |lrs| {
+                vgic.redist_write(me, of, offset, width, value, lrs)
+            }),
+        ),
+        Place::Console(offset) => write_console(vcpu, offset, width, value),
+    })
+}
+
+#[inline(never)]
+fn write_console(vcpu: &Vcpu, offset: u64, width: Width, value: u64) -> Leave {
+    let effects = vcpu.vm.console.write(offset, width, value);
+    let leave = if effects.queued { terminal::guest_wrote(vcpu.vm.id) } else { Leave::Stay };
+    if effects.line.is_some() { console_line(vcpu).or(leave) } else { leave }
+}
+
+/// The console's interrupt line has changed: shows it to this vCPU if it is
+/// the one that gets it, and calls whoever else does.
+#[inline(never)]
+fn console_line(vcpu: &Vcpu) -> Leave {
+    let wake: VcpuSet = vcpu.vm.show_console_line();
+    if wake.contains(vcpu.index) {
+        irq::show_interrupts(vcpu);
     }
-    None
+    irq::kick_others(vcpu, wake.without(vcpu.index))
 }

@@ -5,17 +5,16 @@ use super::inject::{Exception, Interrupted, PstateBits};
 use super::smccc::{self, Conduit};
 use super::sysreg::register::{ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1};
 use super::sysreg::{self, SysReg, SysRegOutcome, TimerRegister};
-use super::{Leave, device, system};
+use super::{Leave, system, wait};
 use crate::arch::{self, FaultRegisters, Gprs};
-use crate::terminal::say;
-use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, SysRegAccess, Syndrome, fault_ipa};
-use crate::irq;
+use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, Syndrome, SysRegAccess, fault_ipa};
 use crate::lifecycle::Ending;
 use crate::log::{debug, warn};
 use crate::task::Task;
-use crate::vcpu::{Attention, ExitKind, Vcpu};
-use crate::vpsci::{Outcome, PoweredVm, PowerState};
+use crate::terminal::say;
+use crate::vcpu::{Attention, ExitKind};
 use crate::vgic::SgiRegister;
+use crate::vpsci::{Outcome, PowerState, PoweredVm};
 use crate::vtimer::Register;
 
 /// What the vCPU does next.
@@ -42,7 +41,7 @@ impl PoweredVm for crate::vm::Vm {
 /// Deals with whatever made the resident `task` leave its guest.
 pub fn handle(leave: Leave, task: &mut Task) -> Next {
     match leave {
-        Leave::Stay | Leave::LookAround => Next::Go,
+        Leave::Stay | Leave::LookAround | Leave::MoreRegisters => Next::Go,
         Leave::Synchronous => synchronous(task),
         Leave::SystemError => crash(task, "a system error (SError) while it ran"),
     }
@@ -55,8 +54,8 @@ fn synchronous(task: &mut Task) -> Next {
     match Syndrome::decode(Esr::new(fault.esr)) {
         Syndrome::WaitFor(_) => {
             kind(ExitKind::WaitForInterrupt);
-            task.skip_instruction();
-            wait(vcpu)
+            task.skip_instruction(Esr::new(fault.esr));
+            wait::in_loop(vcpu)
         }
         Syndrome::Hvc(immediate) => {
             kind(ExitKind::Hypercall);
@@ -79,15 +78,6 @@ fn synchronous(task: &mut Task) -> Next {
             kind(ExitKind::Other);
             inject(task, Exception::undefined())
         }
-    }
-}
-
-/// WFI: a pending interrupt ends it at once, masked or not.
-fn wait(vcpu: &Vcpu) -> Next {
-    if vcpu.attention().has(Attention::INTERRUPTS) || irq::with_list_registers(|lrs| vcpu.vm.vgic.has_deliverable(vcpu.index, lrs)) {
-        Next::Go
-    } else {
-        Next::Wait
     }
 }
 
@@ -123,7 +113,7 @@ fn call(task: &mut Task, conduit: Conduit, immediate: u16) -> Next {
         }
         Outcome::Standby => {
             task.regs.x[0] = 0;
-            wait(vcpu)
+            wait::in_loop(vcpu)
         }
         Outcome::CpuOff => Next::Off,
         Outcome::SystemOff => end(task, Ending::PowerOff),
@@ -140,17 +130,12 @@ fn end(task: &Task, ending: Ending) -> Next {
 
 fn system_register(task: &mut Task, access: SysRegAccess) -> Next {
     let vcpu = task.vcpu;
-    // The quick ones again: here every register can be named.
-    if system::emulate(&mut task.regs, vcpu, access).is_some() {
-        task.skip_instruction();
-        return Next::Go;
-    }
     vcpu.count(ExitKind::SystemRegister);
     let number = access.register().unwrap_or(31);
     let value = task.regs.get(number).unwrap_or(0);
     match sysreg::emulate(access, value, &vcpu.vm.ids, &mut task.debug) {
         SysRegOutcome::Read(value) => {
-            task.regs.set(number, value);
+            put(task, number, value);
         }
         SysRegOutcome::Written => {}
         SysRegOutcome::Sgi(register) => {
@@ -164,7 +149,7 @@ fn system_register(task: &mut Task, access: SysRegAccess) -> Next {
             return inject(task, Exception::undefined());
         }
     }
-    task.skip_instruction();
+    task.skip_instruction(access.esr());
     Next::Go
 }
 
@@ -186,21 +171,25 @@ fn physical_timer(task: &mut Task, access: SysRegAccess, register: TimerRegister
     };
     match access.direction() {
         Direction::Read => {
-            task.regs.set(number, task.ptimer.read(register, now));
+            let value = task.ptimer.read(register, now);
+            put(task, number, value);
         }
         Direction::Write => task.ptimer.write(register, value, now),
     }
     task.check_timers(now);
 }
 
+/// Puts a value into a guest's register; the zero register takes nothing.
+fn put(task: &mut Task, number: u8, value: u64) {
+    if let Some(slot) = task.regs.slot(number) {
+        *slot = value;
+    }
+}
+
 fn data_abort(task: &mut Task, abort: DataAbort, fault: FaultRegisters) -> Next {
     let vcpu = task.vcpu;
-    if device::emulate(&mut task.regs, vcpu, abort, fault).is_some() {
-        task.skip_instruction();
-        return Next::Go;
-    }
-    vcpu.count(ExitKind::Other);
     let ipa = fault_ipa(fault.hpfar, fault.far);
+    vcpu.count(ExitKind::Other);
     warn!("VM {}: vCPU {}: nothing at {:#x} (pc {:#x})", vcpu.vm.id, vcpu.index, ipa, task.regs.pc);
     inject(task, abort.as_external(fault.far))
 }
@@ -217,13 +206,15 @@ fn instruction_abort(task: &mut Task, abort: InstructionAbort, fault: FaultRegis
 
 /// Makes the guest take an exception at EL1.
 fn inject(task: &mut Task, exception: Exception) -> Next {
-    let ids = &task.vcpu.vm.ids;
     let (sctlr_el1, vbar_el1) = arch::guest_exception_controls();
     let from = Interrupted { pstate: task.regs.pstate, pc: task.regs.pc, vbar_el1, sctlr_el1 };
+    // What the processor implements, not what the guest is shown: its PSTATE
+    // has those bits in any case.
+    let host = arch::host_id();
     let implemented = PstateBits::from_id_registers(
-        ids.get(ID_AA64PFR0_EL1),
-        ids.get(ID_AA64PFR1_EL1),
-        ids.get(ID_AA64MMFR1_EL1),
+        host.get(ID_AA64PFR0_EL1),
+        host.get(ID_AA64PFR1_EL1),
+        host.get(ID_AA64MMFR1_EL1),
     );
     let entry = exception.enter(from, implemented);
     arch::write_guest_exception(entry.elr_el1, entry.spsr_el1, entry.esr_el1, entry.far_el1);

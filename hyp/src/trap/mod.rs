@@ -13,14 +13,15 @@
 
 pub mod advance;
 pub mod controls;
-pub mod inject;
-pub mod smccc;
-pub mod sysreg;
 mod device;
 mod entry;
 mod handle;
+pub mod inject;
+pub mod smccc;
+pub mod sysreg;
 mod system;
+mod wait;
 
 pub use entry::Leave;
-pub(crate) use entry::{on_irq, on_serror, on_sync};
+pub(crate) use entry::{on_irq, on_serror, on_sync, on_sync_whole};
 pub use handle::{Next, handle};

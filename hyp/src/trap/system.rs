@@ -1,13 +1,13 @@
 //! Trapped system registers: the ones that are answered at once.
 
 use super::Leave;
-use super::sysreg::register::ICC_SGI1R_EL1;
 use super::sysreg::SysReg;
-use crate::vgic::SgiRegister;
+use super::sysreg::register::ICC_SGI1R_EL1;
 use crate::arch::Gprs;
 use crate::exit::{Direction, SysRegAccess};
 use crate::irq;
 use crate::vcpu::{ExitKind, Vcpu};
+use crate::vgic::SgiRegister;
 
 /// Does an access to an ID register or the common SGI register. `None` for any
 /// other, and if the access names a register that is not in `regs`.
@@ -16,7 +16,7 @@ pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, access: SysRegAccess) 
     let register = SysReg::of(access);
     let number = access.register().unwrap_or(31);
     let leave = if let Some(value) = vcpu.vm.ids.read(register) {
-        regs.set(number, value)?;
+        *regs.slot(number)? = value;
         Leave::Stay
     } else if register.is(ICC_SGI1R_EL1) && access.direction() == Direction::Write {
         send_sgi(vcpu, SgiRegister::Sgi1R, regs.get(number)?)
@@ -30,7 +30,7 @@ pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, access: SysRegAccess) 
 /// Sends an SGI to whom `value` names.
 #[inline]
 pub(super) fn send_sgi(vcpu: &Vcpu, register: SgiRegister, value: u64) -> Leave {
-    let others = irq::with_list_registers(|lrs| {
+    let others = irq::with_list_registers(vcpu.vm.vgic.version(), |lrs| {
         vcpu.vm.vgic.write_sgi_register(vcpu.index, register, value, lrs)
     });
     irq::kick_others(vcpu, others)

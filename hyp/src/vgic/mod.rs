@@ -11,8 +11,10 @@
 //!   banks of 32 interrupts), `dist.rs` (GICD), `redist.rs` (GICR), `sgi.rs`
 //!   (ICC_SGI<n>R and GICD_SGIR);
 //! * the **queue** that moves interrupts between that state and the list
-//!   registers (`queue.rs`, `list_reg.rs`; `overflow.rs` for when there are
-//!   more interrupts than list registers).
+//!   registers (`list_reg.rs`): `queue.rs` is the entry, `refresh.rs` and
+//!   `load.rs` are the two halves of a flush, `home.rs` is what a CPU remembers
+//!   between flushes, `overflow.rs` is for when there are more interrupts than
+//!   list registers.
 //!
 //! There are no locks. Nothing here allocates, blocks or panics, whatever the
 //! guest writes.
@@ -30,10 +32,10 @@
 //! Whatever may change what a vCPU should have in its list registers returns a
 //! [`VcpuSet`]. The caller owes each of them a [`Vgic::flush`] by its home CPU
 //! before it next enters the guest, and must interrupt that CPU if it is in
-//! the guest (or idle) now. (A vCPU that is not resident and has nothing to
-//! run for gets a [`Vgic::flush_at_rest`] instead, so that it gives up what
-//! others wait for.) Functions that take `lrs` have already flushed the
-//! vCPU they were called for; their result names only others.
+//! the guest (or idle) now. That goes for a vCPU that waits and has nothing to
+//! take, too: others may need it to let go of something. Functions that take
+//! `lrs` have already flushed the vCPU they were called for; their result names
+//! only others.
 //!
 //! There is a full barrier between the change and the return. So a caller that
 //! then reads whether the vCPU's CPU is idle, and a CPU that says it is idle
@@ -68,11 +70,14 @@
 //! looks, and is simply written again if the same interrupt comes back first.
 
 mod dist;
+mod home;
 mod irq;
 mod list_reg;
+mod load;
 mod overflow;
 mod queue;
 mod redist;
+mod refresh;
 mod registers;
 mod sgi;
 mod sync;
@@ -88,8 +93,8 @@ pub use redist::FRAME_SIZE;
 pub use sgi::SgiRegister;
 
 use crate::vcpu_set::{MAX_VCPUS, VcpuSet};
+use home::Home;
 use irq::{BANKS, Bank, Bits, Groups, Irq, Lanes, SPI_BANKS, SPIS};
-use queue::Home;
 use sync::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// Which GIC architecture the guest sees: that of the machine, since its CPU
@@ -173,6 +178,12 @@ impl Vgic {
         };
         vgic.reset();
         vgic
+    }
+
+    /// How many vCPUs it serves.
+    #[inline]
+    pub const fn vcpu_count(&self) -> usize {
+        self.vcpu_count
     }
 
     /// Which GIC the guest sees.

@@ -20,7 +20,6 @@
 use super::Vgic;
 use super::irq::{BANKS, Irq, Lanes};
 use super::list_reg::{ListRegs, MAX_LIST_REGS, Maintenance, State};
-use super::queue::free_index;
 use crate::vcpu_set::VcpuSet;
 
 impl Vgic {
@@ -38,10 +37,10 @@ impl Vgic {
             let Some(best) = self.most_urgent_candidate(vcpu) else {
                 break;
             };
-            if free_index(home, lrs).is_none() {
+            if home.free_index(lrs.count()).is_none() {
                 kicks = kicks.union(self.make_room(vcpu, best, lrs));
             }
-            let Some(index) = free_index(home, lrs) else {
+            let Some(index) = home.free_index(lrs.count()) else {
                 break;
             };
             kicks = kicks.union(self.load(vcpu, best, index, lrs));
@@ -143,7 +142,7 @@ impl Vgic {
                 let lost = if self.has_sources(Irq::at(bank, 0)) { super::SGI_LANES } else { 0 };
                 self.still_spilled(vcpu, bank) & !lost
             });
-            let (Some(irq), Some(index)) = (irq, free_index(home, lrs)) else {
+            let (Some(irq), Some(index)) = (irq, home.free_index(lrs.count())) else {
                 break;
             };
             home.spilled[irq.bank()].clear(irq.mask());

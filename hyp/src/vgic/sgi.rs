@@ -8,7 +8,7 @@
 use super::Vgic;
 use super::irq::{Irq, Lanes};
 use super::list_reg::ListRegs;
-use super::queue::Cause;
+use super::load::Cause;
 use crate::vcpu_set::VcpuSet;
 
 /// The system register that a GICv3 guest wrote to send an SGI.

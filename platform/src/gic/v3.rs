@@ -198,7 +198,8 @@ mod tests {
     fn find(frames: &mut FakeRegisters, count: usize, stride: Option<usize>, mpidr: u64) -> Option<usize> {
         let mut found = None;
         let all = frames.registers();
-        let redistributor = Redistributor::find(0, count * PAIR, stride, mpidr, |address| Some(all.skip(address)))?;
+        let redistributor =
+            Redistributor::find(0, count * PAIR, stride, mpidr, |address| Some(all.skip(address)))?;
         redistributor.enable(IntId::sgi(3));
         for index in 0..4 {
             if all.read32(index * PAIR + 0x1_0100) == 8 {

@@ -24,6 +24,8 @@ pub(super) struct Setup {
     pub(super) cpus: u8,
     /// The guests' description, below the root.
     pub(super) guests: &'static str,
+    /// The memory it gives the guest, in MiB: what the bare machine has.
+    pub(super) memory: u32,
     /// Whether a bare machine is measured too.
     pub(super) bare: bool,
     /// Put before the names of the figures, where other boots have figures of the same name.
@@ -40,6 +42,7 @@ pub(super) const SETUPS: [Setup; 5] = [
         gic: 3,
         cpus: 1,
         guests: "bench/vms.toml",
+        memory: 128,
         bare: true,
         prefix: "",
         wanted: &[""],
@@ -50,6 +53,7 @@ pub(super) const SETUPS: [Setup; 5] = [
         gic: 3,
         cpus: 2,
         guests: "bench/vms-smp.toml",
+        memory: 128,
         bare: true,
         prefix: "",
         wanted: &["ipi_"],
@@ -60,6 +64,7 @@ pub(super) const SETUPS: [Setup; 5] = [
         gic: 2,
         cpus: 1,
         guests: "bench/vms.toml",
+        memory: 128,
         bare: true,
         prefix: "gicv2_",
         wanted: &["hvc_psci", "gicd_", "sgi_", "vtimer_"],
@@ -70,6 +75,7 @@ pub(super) const SETUPS: [Setup; 5] = [
         gic: 3,
         cpus: 1,
         guests: "bench/vms-large.toml",
+        memory: 512,
         bare: false,
         prefix: "large_",
         wanted: &["reset_physical"],
@@ -80,6 +86,7 @@ pub(super) const SETUPS: [Setup; 5] = [
         gic: 3,
         cpus: 1,
         guests: "bench/vms-debian.toml",
+        memory: 512,
         bare: true,
         prefix: "debian_",
         wanted: &["to_init"],

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::Ring;
 use super::job::{Job, Tally};
-use super::system::{keep_transcript, start_hypervisor};
+use super::system::{Guests, keep_transcript, start_hypervisor};
 use crate::console::Session;
 use crate::expect::Script;
 use crate::layout::Layout;
@@ -19,6 +19,8 @@ use crate::scenario::{self, End, Plan};
 
 /// All claims together; each one's own waits are limited by the guest.
 const TIMEOUT: Duration = Duration::from_secs(90);
+
+const GUESTS: Guests = Guests::Packed("tests/system/conformance.toml");
 
 struct Place {
     name: &'static str,
@@ -54,9 +56,7 @@ fn work(layout: &Layout, name: &str, place: &Place, entry: Entry) -> Result<Tall
     let Place { gic, cpu, cpus, .. } = *place;
     let machine = Machine { gic, cpu: cpu.into(), cpus, memory: 512, ..Machine::default() };
     let mut session = match entry {
-        Entry::Hypervisor => {
-            start_hypervisor(layout, &machine, Some("tests/system/conformance.toml"), name, &[])?
-        }
+        Entry::Hypervisor => start_hypervisor(layout, &machine, GUESTS, name, &[])?,
         Entry::Kernel => {
             let kernel = layout.guests().join("conformance.bin");
             let boot = Boot { entry, kernel, initrd: None, cmdline: "bare".into() };
@@ -85,7 +85,10 @@ fn judge(name: &str, lines: &[String]) -> Tally {
             Some((claim, verdict)) if verdict.starts_with("FAILED") => {
                 tally.failures.push(format!("{name}: {claim} {verdict}"));
             }
-            _ => summary = counts(line).or(summary),
+            Some((_, verdict)) if verdict.starts_with("skipped") => {}
+            // Whatever else the line got to hold: the claim was begun and never judged.
+            Some((claim, _)) => tally.failures.push(format!("{name}: {claim} came to no verdict")),
+            None => summary = counts(line).or(summary),
         }
     }
     let seen = (tally.passed, tally.failures.len());
@@ -131,6 +134,12 @@ mod tests {
     fn failed_claim_is_named_with_its_reason() {
         let lines = ["test one ... ok", "test two ... FAILED: read 5", "1 passed, 1 failed"];
         assert_eq!(judged(&lines), (1, vec!["here: two FAILED: read 5".to_owned()]));
+    }
+
+    #[test]
+    fn claim_without_a_verdict_is_named() {
+        let (_, failures) = judged(&["test one ... ok", "test two ... "]);
+        assert_eq!(failures[0], "here: two came to no verdict");
     }
 
     #[test]

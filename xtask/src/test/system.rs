@@ -12,11 +12,25 @@ use super::job::{Job, Tally};
 use crate::bundle;
 use crate::console::{Session, Transcript};
 use crate::expect::Script;
+use crate::image::write_if_changed;
 use crate::layout::Layout;
 use crate::log::Decoder;
 use crate::qemu::{self, Board, Machine};
 use crate::run;
 use crate::scenario::{self, End, Plan};
+
+/// What is passed as the bundle, by the path of its vms.toml below the root.
+#[derive(Clone, Copy)]
+pub(super) enum Guests {
+    /// Nothing.
+    None,
+    /// A bundle as everybody packs it.
+    Packed(&'static str),
+    /// A bundle that packing would have refused.
+    Unchecked(&'static str),
+    /// The first half of a bundle.
+    Truncated(&'static str),
+}
 
 /// One boot and what must come of it.
 struct Scenario {
@@ -25,8 +39,7 @@ struct Scenario {
     gic: u8,
     cpu: &'static str,
     cpus: u8,
-    /// The guests; nothing: no bundle is passed.
-    guests: Option<&'static str>,
+    guests: Guests,
     /// What to wait for, and what to type then.
     script: &'static [(&'static str, &'static str)],
     end: End,
@@ -40,55 +53,172 @@ const USUAL: Scenario = Scenario {
     gic: 3,
     cpu: "max",
     cpus: 4,
-    guests: None,
+    guests: Guests::None,
     script: &[],
     end: End::PowerOff,
     seconds: 120,
 };
 
 const SHELL: (&str, &str) = ("guest userspace up: 2 CPUs", "");
+const LAST_IS_OFF: (&str, &str) = ("the last VM is off: powering off", "");
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "debian gets a shell on gicv3 max",
-        guests: Some("tests/system/debian.toml"),
+        guests: Guests::Packed("tests/system/debian.toml"),
         script: &[
             SHELL,
             ("# ", "nproc\\n"),
             (r"^2\n", "cat /proc/interrupts\\n"),
             ("arch_timer", "poweroff\\n"),
+            LAST_IS_OFF,
         ],
         ..USUAL
     },
     Scenario {
         name: "debian gets a shell on gicv2 cortex-a72",
-        guests: Some("tests/system/debian.toml"),
+        guests: Guests::Packed("tests/system/debian.toml"),
         gic: 2,
         cpu: "cortex-a72",
-        script: &[SHELL, ("# ", "nproc\\n"), (r"^2\n", "poweroff\\n")],
+        script: &[SHELL, ("# ", "nproc\\n"), (r"^2\n", "poweroff\\n"), LAST_IS_OFF],
+        ..USUAL
+    },
+    Scenario {
+        name: "debian gets a shell on gicv3 cortex-a53",
+        guests: Guests::Packed("tests/system/debian.toml"),
+        cpu: "cortex-a53",
+        script: &[SHELL, ("# ", "poweroff\\n"), LAST_IS_OFF],
+        ..USUAL
+    },
+    Scenario {
+        name: "debian gets a shell on imx8mp-evk",
+        guests: Guests::Packed("tests/system/debian.toml"),
+        board: Board::Imx8mpEvk,
+        script: &[SHELL, ("# ", "poweroff\\n"), LAST_IS_OFF],
+        ..USUAL
+    },
+    Scenario {
+        name: "debian gets a shell on raspi4b",
+        guests: Guests::Packed("tests/system/debian.toml"),
+        board: Board::Raspi4b,
+        script: &[SHELL, ("# ", "poweroff\\n"), LAST_IS_OFF],
+        // Its parked CPUs take the emulator's time until they are woken.
+        seconds: 180,
         ..USUAL
     },
     Scenario {
         name: "debian reboots",
-        guests: Some("tests/system/debian.toml"),
-        script: &[SHELL, ("# ", "reboot\\n"), SHELL, ("# ", "poweroff\\n")],
+        guests: Guests::Packed("tests/system/debian.toml"),
+        script: &[SHELL, ("# ", "reboot\\n"), ("rebooted, starting again", ""), SHELL, ("# ", "poweroff\\n")],
         ..USUAL
     },
     Scenario {
-        name: "debian shares one CPU",
-        guests: Some("tests/system/debian.toml"),
+        name: "debian shares one CPU between its vCPUs",
+        guests: Guests::Packed("tests/system/debian.toml"),
         cpus: 1,
-        script: &[SHELL, ("# ", "poweroff\\n")],
+        script: &[SHELL, ("# ", "poweroff\\n"), LAST_IS_OFF],
         ..USUAL
     },
     Scenario {
-        name: "two guests run at once",
-        guests: Some("vms/default.toml"),
-        script: &[("heartbeat 1", ""), SHELL, ("heartbeat", ""), ("heartbeat", "")],
-        end: End::AllSeen,
+        name: "default guests run at once",
+        guests: Guests::Packed("vms/default.toml"),
+        script: &[
+            ("heartbeat 1", ""),
+            SHELL,
+            ("# ", "nproc\\n"),
+            (r"\] 2\n", "\\x1dh"),
+            ("keys go to the hypervisor", "list\\r"),
+            ("debian +running", "stop debian\\r"),
+            ("VM debian: stopped", ""),
+            ("heartbeat [0-9]+", ""),
+            ("heartbeat [0-9]+", "poweroff\\r"),
+        ],
         ..USUAL
     },
-    Scenario { name: "no bundle is explained", script: &[("bundle", "")], seconds: 30, ..USUAL },
+    Scenario {
+        name: "two guests share a CPU and one ends alone",
+        guests: Guests::Packed("tests/system/two-heartbeats.toml"),
+        script: &[
+            (r"\[left\] heartbeat 2", ""),
+            (r"\[right\] heartbeat 2", "\\x1d1"),
+            ("keys go to right", "q"),
+            ("VM right: powered off", ""),
+            (r"\[left\] heartbeat [0-9]+", ""),
+            (r"\[left\] heartbeat [0-9]+", "\\x1d0"),
+            ("keys go to left", "q"),
+            LAST_IS_OFF,
+        ],
+        seconds: 60,
+        ..USUAL
+    },
+    Scenario {
+        name: "guest that reboots starts again",
+        guests: Guests::Packed("tests/system/heartbeat.toml"),
+        script: &[
+            ("heartbeat 1", "r"),
+            ("rebooted, starting again", ""),
+            ("heartbeat 0", ""),
+            ("heartbeat 1", "q"),
+            LAST_IS_OFF,
+        ],
+        seconds: 60,
+        ..USUAL
+    },
+    Scenario {
+        name: "guest that spins can be stopped",
+        guests: Guests::Packed("tests/system/two-heartbeats.toml"),
+        script: &[
+            (r"\[left\] heartbeat 1", "s"),
+            (r"\[right\] heartbeat [3-9]", "\\x1dh"),
+            ("keys go to the hypervisor", "stop left\\r"),
+            ("VM left: stopped", ""),
+            (r"\[right\] heartbeat [0-9]+", "poweroff\\r"),
+        ],
+        seconds: 60,
+        ..USUAL
+    },
+    Scenario {
+        name: "bad guest is named and the others run",
+        guests: Guests::Unchecked("tests/system/one-bad.toml"),
+        script: &[
+            ("VM `bad`", ""),
+            (r"\[(first|last)\] heartbeat 1", "\\x1dh"),
+            ("keys go to the hypervisor", "stop first\\r"),
+            ("VM first: stopped", "stop last\\r"),
+            LAST_IS_OFF,
+        ],
+        seconds: 60,
+        ..USUAL
+    },
+    Scenario {
+        name: "truncated bundle is explained",
+        guests: Guests::Truncated("tests/system/heartbeat.toml"),
+        script: &[("it ends after [0-9]+ bytes", "")],
+        seconds: 30,
+        ..USUAL
+    },
+    Scenario {
+        name: "missing bundle is explained",
+        script: &[("no bundle: pass", "")],
+        seconds: 30,
+        ..USUAL
+    },
+    Scenario {
+        name: "raspi4b runs a guest and is switched off",
+        guests: Guests::Packed("tests/system/heartbeat.toml"),
+        board: Board::Raspi4b,
+        script: &[("heartbeat 2", "q"), LAST_IS_OFF],
+        seconds: 90,
+        ..USUAL
+    },
+    Scenario {
+        name: "imx8mp-evk runs a guest and is switched off",
+        guests: Guests::Packed("tests/system/heartbeat.toml"),
+        board: Board::Imx8mpEvk,
+        script: &[("heartbeat 2", "q"), LAST_IS_OFF],
+        seconds: 90,
+        ..USUAL
+    },
 ];
 
 /// One job per scenario.
@@ -117,19 +247,33 @@ fn work(layout: &Layout, scenario: &Scenario) -> Result<Tally> {
     Ok(Tally::success())
 }
 
-/// Packs `guests` (a path below the root) and starts the hypervisor with them; `name` is the test's.
+/// Packs `guests` and starts the hypervisor with them; `name` is the test's.
 pub(super) fn start_hypervisor(
     layout: &Layout,
     machine: &Machine,
-    guests: Option<&str>,
+    guests: Guests,
     name: &str,
     extra: &[String],
 ) -> Result<Session> {
-    let bundle = layout.build().join("test").join(file_name(name)).with_extension("bundle");
-    if let Some(guests) = guests {
-        bundle::pack(layout, &layout.root().join(guests), &bundle)?;
-    }
-    let boot = run::hypervisor_boot(layout, guests.map(|_| bundle), "");
+    let place = layout.build().join("test").join(file_name(name)).with_extension("bundle");
+    let manifest = |path: &str| layout.root().join(path);
+    let bundle = match guests {
+        Guests::None => None,
+        Guests::Packed(path) => {
+            bundle::pack(layout, &manifest(path), &place)?;
+            Some(place)
+        }
+        Guests::Unchecked(path) => {
+            write_if_changed(&place, &bundle::pack_unchecked(layout, &manifest(path))?)?;
+            Some(place)
+        }
+        Guests::Truncated(path) => {
+            let archive = bundle::pack_unchecked(layout, &manifest(path))?;
+            write_if_changed(&place, archive.split_at(archive.len() / 2).0)?;
+            Some(place)
+        }
+    };
+    let boot = run::hypervisor_boot(layout, bundle, "");
     Session::start(qemu::command(layout, machine, &boot, extra), Decoder::open(&layout.elf())?)
 }
 

@@ -131,7 +131,8 @@ fn fill_tables() -> Result<(), super::el2_tables::TableError> {
     let mut tables = unsafe { Tables::new(final_root, here!(boot_pool), here!(boot_pool_end), 0) };
     tables.clear_root();
     tables.map(TRAMPOLINE | image, image, PAGE, Purpose::Text)?;
-    let mut part = |from: u64, to: u64, purpose| tables.map(IMAGE_BASE + (from - image), from, to - from, purpose);
+    let mut part =
+        |from: u64, to: u64, purpose| tables.map(IMAGE_BASE + (from - image), from, to - from, purpose);
     part(image, here!(__text_end), Purpose::Text)?;
     part(here!(__text_end), here!(__rodata_end), Purpose::Constants)?;
     part(here!(__rodata_end), here!(__data_end), Purpose::Data)?;

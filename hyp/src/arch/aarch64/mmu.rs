@@ -65,7 +65,8 @@ pub fn registers_at(address: usize) -> Registers {
 ///
 /// If it was not mapped by [`map_memory`] before.
 pub fn physical_bytes(region: Region) -> &'static [u8] {
-    let mapped = map_memory(region.base, region.size).expect("mapped before, so mapping it again is no change");
+    let mapped =
+        map_memory(region.base, region.size).expect("mapped before, so mapping it again is no change");
     // SAFETY: mapped memory that nobody writes: the boot loader is done with
     // it, and it is kept out of the pool.
     unsafe { core::slice::from_raw_parts(mapped as *const u8, region.size as usize) }
@@ -94,7 +95,8 @@ pub fn release_cpu(release: u64, entry: u64) -> Result<(), MapError> {
 
 fn map(address: u64, size: u64, purpose: Purpose) -> Result<usize, MapError> {
     let error = |reason| MapError { address, size, reason };
-    let end = address.checked_add(size).filter(|&end| end <= LINEAR_END).ok_or(error(TableError::OutOfReach))?;
+    let end =
+        address.checked_add(size).filter(|&end| end <= LINEAR_END).ok_or(error(TableError::OutOfReach))?;
     let (from, to) = (address & !(PAGE - 1), end.next_multiple_of(PAGE));
     let mut tables = TABLES.lock();
     tables

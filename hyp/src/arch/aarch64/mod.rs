@@ -22,7 +22,6 @@ mod tlb;
 pub use barrier::{
     complete_inner, complete_system, instruction_sync, send_event, wait_for_event, wait_for_interrupt,
 };
-pub use random::random;
 pub use cache::{clean_invalidate_to_coherency, invalidate_instructions};
 pub use control::{
     ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
@@ -31,22 +30,23 @@ pub use control::{
 pub use early::{Handoff, handoff, image_size};
 pub use el1::{El1State, PointerAuthentication, Simd, translate_stage1};
 pub use gic_cpu::{
-    VirtualInterface, ich_hcr, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
-    init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
+    VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
+    ich_hcr, init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
     write_list_register,
 };
 pub use mmu::{
     MapError, linear, map_device, map_memory, map_registers, physical_bytes, registers_at, release_cpu,
     secondary_entry_address,
 };
-pub use timer::{
-    VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter,
-};
+pub use random::random;
+pub use timer::{VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter};
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
 use super::GuestRegs;
 use crate::crash::FailedFrame;
+use crate::exit::Esr;
 use crate::percpu::{MAX_CPUS, PerCpu};
+use crate::trap::advance::past_instruction;
 use crate::trap::sysreg::id::HostId;
 use crate::vcpu::Vcpu;
 use core::mem::offset_of;
@@ -94,6 +94,8 @@ core::arch::global_asm!(include_str!("memory.S"));
 core::arch::global_asm!(
     include_str!("vectors.S"),
     on_sync = sym crate::trap::on_sync,
+    on_sync_whole = sym crate::trap::on_sync_whole,
+    more = const crate::trap::Leave::MoreRegisters as u32,
     on_irq = sym crate::trap::on_irq,
     on_serror = sym crate::trap::on_serror,
     failed = sym crate::crash::el2_failed,
@@ -234,6 +236,16 @@ pub fn exit_syndrome() -> u64 {
     read!("esr_el2")
 }
 
+/// HPFAR_EL2: the page of the fault in the guest's physical space.
+pub fn fault_page() -> u64 {
+    read!("hpfar_el2")
+}
+
+/// FAR_EL2: the virtual address of the fault.
+pub fn fault_address() -> u64 {
+    read!("far_el2")
+}
+
 /// Why the guest was left.
 pub fn fault_registers() -> FaultRegisters {
     FaultRegisters { esr: read!("esr_el2"), far: read!("far_el2"), hpfar: read!("hpfar_el2") }
@@ -249,9 +261,12 @@ pub fn guest_pstate() -> u64 {
     read!("spsr_el2")
 }
 
-/// During a fast exit: go on behind the trapped instruction.
-pub fn skip_guest_instruction() {
-    write!("elr_el2", read!("elr_el2").wrapping_add(4));
+/// During a fast exit: go on behind the instruction that `syndrome` is about.
+#[inline]
+pub fn skip_guest_instruction(syndrome: Esr) {
+    let (pc, pstate) = past_instruction(read!("elr_el2"), read!("spsr_el2"), syndrome);
+    write!("elr_el2", pc);
+    write!("spsr_el2", pstate);
 }
 
 /// The ID registers of this CPU (Op0 3, Op1 0, CRn 0, CRm 1 to 7). All of

@@ -30,11 +30,15 @@ pub fn flush_ipa(ipa: u64) {
 /// a VMID and may use one ASID for different things (DDI 0487, VMID).
 pub fn flush_stage1_local() {
     // SAFETY: as in `flush_vmid`.
-    unsafe { asm!("dsb nshst", "tlbi vmalle1", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("dsb nshst", "tlbi vmalle1", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags))
+    };
 }
 
 /// Every VMID on this CPU: its TLB may hold anything when it comes up.
 pub fn flush_all_local() {
     // SAFETY: as in `flush_vmid`.
-    unsafe { asm!("dsb nshst", "tlbi alle1", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("dsb nshst", "tlbi alle1", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags))
+    };
 }

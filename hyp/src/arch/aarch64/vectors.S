@@ -8,12 +8,15 @@
 // leaves on the CPU's stack: room for the registers that a Rust function may
 // clobber, then where the full set belongs, then the vCPU. A common exit saves
 // just those, calls Rust, loads them back and returns: the guest's x19-x29 and
-// all of its EL1 and SIMD state stay in hardware. Only when the Rust function
-// asks for it (nonzero in w0) is the full set saved and `guest_enter` returns.
+// all of its EL1 and SIMD state stay in hardware. If the instruction names one
+// of x19-x29, Rust says so (w0 = MORE), they join the frame, and a second
+// function gets it. Only when one of them asks for it (any other w0 but zero)
+// is everything saved and `guest_enter` returns.
 
-.equ FAST_LR,     144               // x18, x30
-.equ FAST_REGS,   160               // *GuestRegs, *Vcpu
-.equ FAST_SIZE,   176
+.equ FRAME_LR,    144               // x18, x30
+.equ FRAME_KEPT,  160               // x19 to x29
+.equ FRAME_REGS,  248               // *GuestRegs, *Vcpu
+.equ FRAME_SIZE,  272
 
 .macro save_clobbered
     stp     x0, x1, [sp, #0]
@@ -25,7 +28,7 @@
     stp     x12, x13, [sp, #96]
     stp     x14, x15, [sp, #112]
     stp     x16, x17, [sp, #128]
-    stp     x18, x30, [sp, #FAST_LR]
+    stp     x18, x30, [sp, #FRAME_LR]
 .endm
 
 .macro load_clobbered
@@ -37,7 +40,7 @@
     ldp     x12, x13, [sp, #96]
     ldp     x14, x15, [sp, #112]
     ldp     x16, x17, [sp, #128]
-    ldp     x18, x30, [sp, #FAST_LR]
+    ldp     x18, x30, [sp, #FRAME_LR]
     ldp     x0, x1, [sp, #0]
 .endm
 
@@ -56,7 +59,7 @@
 .macro guest_slot number, handler
     .org    vectors + \number * 0x80
     save_clobbered
-    ldr     x1, [sp, #FAST_REGS + 8]
+    ldr     x1, [sp, #(FRAME_REGS + 8)]
     mov     x0, sp
     bl      \handler
     cbnz    w0, guest_leave
@@ -105,8 +108,8 @@ guest_enter:
     stp     x23, x24, [sp, #48]
     stp     x25, x26, [sp, #64]
     stp     x27, x28, [sp, #80]
-    sub     sp, sp, #FAST_SIZE
-    stp     x0, x1, [sp, #FAST_REGS]
+    sub     sp, sp, #FRAME_SIZE
+    stp     x0, x1, [sp, #FRAME_REGS]
     ldp     x2, x3, [x0, #{regs_pc}]    // pc, pstate
     msr     elr_el2, x2
     msr     spsr_el2, x3
@@ -131,16 +134,40 @@ guest_enter:
     isb
 .size guest_enter, . - guest_enter
 
-// From a guest slot: w0 = why, sp = fast frame, guest's x19-x29 still live.
-// Completes the register set and returns from `guest_enter`.
+// From a guest slot: w0 = why, sp = frame, guest's x19-x29 still live.
+// Asks the second function if that is all it takes; else completes the register
+// set and returns from `guest_enter`.
 guest_leave:
-    ldr     x1, [sp, #FAST_REGS]
+    cmp     w0, #{more}
+    b.ne    guest_leave_for_good
+    stp     x19, x20, [sp, #FRAME_KEPT]
+    stp     x21, x22, [sp, #(FRAME_KEPT + 16)]
+    stp     x23, x24, [sp, #(FRAME_KEPT + 32)]
+    stp     x25, x26, [sp, #(FRAME_KEPT + 48)]
+    stp     x27, x28, [sp, #(FRAME_KEPT + 64)]
+    str     x29, [sp, #(FRAME_KEPT + 80)]
+    ldr     x1, [sp, #(FRAME_REGS + 8)]
+    mov     x0, sp
+    bl      {on_sync_whole}
+    ldp     x19, x20, [sp, #FRAME_KEPT]
+    ldp     x21, x22, [sp, #(FRAME_KEPT + 16)]
+    ldp     x23, x24, [sp, #(FRAME_KEPT + 32)]
+    ldp     x25, x26, [sp, #(FRAME_KEPT + 48)]
+    ldp     x27, x28, [sp, #(FRAME_KEPT + 64)]
+    ldr     x29, [sp, #(FRAME_KEPT + 80)]
+    cbnz    w0, guest_leave_for_good
+    load_clobbered
+    eret
+    dsb     nsh
+    isb
+guest_leave_for_good:
+    ldr     x1, [sp, #FRAME_REGS]
     stp     x19, x20, [x1, #152]
     stp     x21, x22, [x1, #168]
     stp     x23, x24, [x1, #184]
     stp     x25, x26, [x1, #200]
     stp     x27, x28, [x1, #216]
-    ldp     x2, x3, [sp, #FAST_LR]      // x18, x30
+    ldp     x2, x3, [sp, #FRAME_LR]      // x18, x30
     str     x2, [x1, #144]
     stp     x29, x3, [x1, #232]
     ldp     x2, x3, [sp, #0]
@@ -164,7 +191,7 @@ guest_leave:
     mrs     x2, elr_el2
     mrs     x3, spsr_el2
     stp     x2, x3, [x1, #{regs_pc}]
-    add     sp, sp, #FAST_SIZE
+    add     sp, sp, #FRAME_SIZE
     ldp     x19, x20, [sp, #16]
     ldp     x21, x22, [sp, #32]
     ldp     x23, x24, [sp, #48]

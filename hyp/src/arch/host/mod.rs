@@ -7,6 +7,7 @@
 //! refused or panics.
 
 use super::GuestRegs;
+use crate::exit::Esr;
 use crate::percpu::{PER_CPU, PerCpu};
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::debug::HardwareDebug;
@@ -141,7 +142,7 @@ impl VirtualTimer {
 
     /// See the target's.
     pub fn deadline(self, offset: u64) -> Option<u64> {
-        (self.control & 3 == 1).then(|| self.compare.wrapping_add(offset))
+        (self.control & 3 == 1).then(|| self.compare.saturating_add(offset))
     }
 }
 
@@ -193,7 +194,7 @@ nothing! {
     flush_ipa(u64);
     flush_stage1_local();
     flush_vmid();
-    skip_guest_instruction();
+    skip_guest_instruction(Esr);
 }
 
 /// Functions that return a fixed value here.
@@ -217,6 +218,8 @@ fixed! {
     virtual_counter() -> u64 = counter();
     guest_exception_controls() -> (u64, u64) = (0, 0);
     exit_syndrome() -> u64 = 0;
+    fault_page() -> u64 = 0;
+    fault_address() -> u64 = 0;
     fault_registers() -> FaultRegisters = FaultRegisters { esr: 0, far: 0, hpfar: 0 };
     guest_pc() -> u64 = 0;
     guest_pstate() -> u64 = 0;

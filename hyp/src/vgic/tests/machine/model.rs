@@ -183,18 +183,21 @@ impl Run {
 
     fn serve(&mut self, mut kicks: VcpuSet) {
         for _ in 0..100 {
-            kicks = kicks.iter().fold(VcpuSet::EMPTY, |all, vcpu| {
-                all.union(if self.resident[vcpu] {
-                    self.machine.flush(vcpu)
-                } else {
-                    self.machine.vgic.flush_at_rest(vcpu)
-                })
-            });
+            kicks = kicks.iter().fold(VcpuSet::EMPTY, |all, vcpu| all.union(self.look(vcpu)));
             if kicks.is_empty() {
                 return;
             }
         }
         panic!("kicks never end");
+    }
+
+    /// What a kicked vCPU does, if need be by being switched in and out again.
+    fn look(&mut self, vcpu: usize) -> VcpuSet {
+        if self.resident[vcpu] {
+            return self.machine.flush(vcpu);
+        }
+        let Machine { vgic, cpus } = &mut self.machine;
+        vgic.restore(vcpu, &mut cpus[vcpu]).union(vgic.save(vcpu, &mut cpus[vcpu]))
     }
 
     fn serve_maintenance(&mut self) {
@@ -451,12 +454,7 @@ impl Run {
                 assert_eq!(vgic.has_deliverable_at_rest(vcpu), signalled, "vCPU {vcpu} at rest");
             }
             let owns = vgic.owns_physical(vcpu, IntId::ppi(11));
-            if self.resident[vcpu] {
-                assert_eq!(owns, self.physical_active[vcpu], "vCPU {vcpu}");
-            } else {
-                // As after a switch to it, when the physical one is made equal.
-                self.physical_active[vcpu] = owns;
-            }
+            assert_eq!(owns, self.physical_active[vcpu], "vCPU {vcpu}");
         }
         let Some(vcpu) = (0..VCPUS).find(|&vcpu| self.resident[vcpu]) else {
             return;

@@ -162,6 +162,41 @@ fn pending_and_active_show_what_is_in_list_registers() {
 }
 
 #[test]
+fn an_sgi_that_came_again_shows_as_pending_to_others() {
+    let mut m = Machine::ready(Version::V3, 2);
+    m.send(0, 0b01, 4);
+    assert_eq!(m.iar(0), 4);
+    let _ = m.flush(0);
+    assert_eq!(m.read_redist(1, 0, 0x1_0300), 1 << 4);
+    m.eoi(0, 4);
+    m.send(0, 0b01, 4);
+    assert_eq!((m.read_redist(1, 0, 0x1_0200), m.read_redist(1, 0, 0x1_0300)), (1 << 4, 0));
+}
+
+#[test]
+fn the_pending_half_that_outlives_the_active_one_shows_to_others() {
+    let mut m = Machine::ready(Version::V3, 2);
+    m.send(0, 0b01, 4);
+    assert_eq!(m.iar(0), 4);
+    m.send(0, 0b01, 4);
+    let _ = m.flush(0);
+    m.eoi(0, 4);
+    let _ = m.flush(0);
+    assert_eq!((m.read_redist(1, 0, 0x1_0200), m.read_redist(1, 0, 0x1_0300)), (1 << 4, 0));
+}
+
+#[test]
+fn an_interrupt_that_others_sent_again_shows_as_pending_to_them() {
+    let mut m = Machine::ready(Version::V3, 2);
+    m.send(1, 0b01, 4);
+    assert_eq!(m.iar(0), 4);
+    let _ = m.flush(0);
+    m.eoi(0, 4);
+    m.send(1, 0b01, 4);
+    assert_eq!((m.read_redist(1, 0, 0x1_0200), m.read_redist(1, 0, 0x1_0300)), (1 << 4, 0));
+}
+
+#[test]
 fn clearing_pending_takes_it_out_of_list_registers() {
     let mut m = Machine::ready(Version::V3, 2);
     m.send(0, 0b11, 4);
