@@ -106,6 +106,10 @@ pub fn guest_wrote(id: usize) -> Leave {
 
 /// The UART interrupted: keys, or room to send.
 pub fn interrupt() {
+    // Before the data is looked at: what arrives from here on interrupts again.
+    if let Some(uart) = UART.get() {
+        uart.acknowledge();
+    }
     let now = arch::counter();
     after(CONSOLE.transmit_interrupt(now));
     loop {

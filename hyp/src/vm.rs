@@ -24,8 +24,8 @@ use crate::mem::guest::GuestMemory;
 use crate::trap::sysreg::IdView;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
-use crate::vgic::{Level, Vgic};
-use crate::vpl011::{self, Vpl011};
+use crate::vgic::Vgic;
+use crate::vpl011::Vpl011;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 
@@ -254,11 +254,7 @@ impl Vm {
 
     /// Applies the console's interrupt line as it is now. Who must look.
     pub fn show_console_line(&self) -> VcpuSet {
-        let level = match self.console.line() {
-            vpl011::Level::Low => Level::Low,
-            vpl011::Level::High => Level::High,
-        };
-        self.vgic.set_spi_line(layout::UART_INTID, level)
+        self.vgic.set_spi_line(layout::UART_INTID, self.console.line())
     }
 
     /// What the physical counter is ahead of guest time, in ticks.

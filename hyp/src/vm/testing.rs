@@ -9,7 +9,7 @@ use crate::lifecycle::Images;
 use crate::mem::guest::GuestMemory;
 use crate::mem::pool::{CHUNK, Pieces};
 use crate::trap::sysreg::IdView;
-use crate::trap::sysreg::id::{GicVersion, GuestShape, HostId};
+use crate::trap::sysreg::id::{GuestShape, HostId};
 use crate::vcpu::Vcpu;
 use crate::vgic::{Version, Vgic};
 use crate::vpl011::Vpl011;
@@ -47,7 +47,7 @@ fn config(vcpus: usize, lines: &str) -> VmConfig {
 pub(crate) fn vm_with(vcpus: usize, lines: &str, segments: Vec<Segment<'static>>) -> &'static Vm {
     let mut pieces = Pieces::new();
     pieces.push(memory(CHUNK)).expect("there is room for one");
-    let shape = GuestShape { ipa_bits: 40, gic: GicVersion::V3 };
+    let shape = GuestShape { ipa_bits: 40, gic: Version::V3 };
     let vm: &'static Vm = Box::leak(Box::new(Vm::new(Parts {
         id: 0,
         config: config(vcpus, lines),
