@@ -3,12 +3,13 @@
 use super::{ALIVE, BUDGET, Ending, Keeper, start};
 use crate::guest::image::Segment;
 use crate::guest::layout::{RAM_BASE, UART_INTID};
+use crate::irq;
 use crate::mmio::Width;
 use crate::vcpu_set::VcpuSet;
+use crate::vgic::Level;
 use crate::vm::testing::{guest_bytes, vm, vm_with};
 use crate::vm::{State, Vm};
 use crate::vpsci::Power;
-use crate::{irq, vpl011};
 use core::sync::atomic::Ordering;
 
 /// Starts a VM. Another one stays alive for good, so that no end here is the last.
@@ -155,7 +156,7 @@ mod end {
         let _ = vm.console.write(0x38, Width::Word, 1 << 5);
         let _ = vm.console.write(0x00, Width::Word, u64::from(b'x'));
         let _ = vm.show_console_line();
-        assert_eq!(vm.console.line(), vpl011::Level::High);
+        assert_eq!(vm.console.line(), Level::High);
         after(vm, &mut keeper, Ending::Stop);
         assert_eq!(woken_by_enabling_the_uart(vm), VcpuSet::EMPTY);
     }

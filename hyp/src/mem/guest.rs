@@ -118,8 +118,10 @@ mod tests {
 
     /// The byte at `ipa`, wherever it is.
     fn byte(memory: &GuestMemory, ipa: u64) -> u8 {
-        let (start, piece) =
-            memory.pieces().find(|(start, piece)| (*start..start + piece.size).contains(&ipa)).expect("inside");
+        let (start, piece) = memory
+            .pieces()
+            .find(|(start, piece)| (*start..start + piece.size).contains(&ipa))
+            .expect("inside");
         let address = core::ptr::with_exposed_provenance::<u8>((piece.base + ipa - start) as usize);
         // SAFETY: within the piece, which is leaked host memory.
         unsafe { address.read() }

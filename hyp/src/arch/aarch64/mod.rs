@@ -197,7 +197,7 @@ pub unsafe fn clear(to: *mut u8, size: usize) {
 ///
 /// `to` must be writable for `bytes.len()` bytes that nothing in Rust refers to.
 pub unsafe fn copy_to(to: *mut u8, bytes: &[u8]) {
-    let aligned = to.addr() % 16 == 0 && bytes.as_ptr().addr() % 16 == 0;
+    let aligned = to.addr().is_multiple_of(16) && bytes.as_ptr().addr().is_multiple_of(16);
     let blocks = if aligned { bytes.len() / 128 } else { 0 };
     if blocks > 0 {
         // SAFETY: both ranges hold `blocks * 128` bytes and are aligned.
