@@ -54,7 +54,7 @@ pub fn secondary(index: usize) -> ! {
 /// Runs guests on this CPU, for ever.
 fn work(team: &Team, index: usize) -> ! {
     team.apply_controls(index);
-    Loop::new().run()
+    Loop::of_this_cpu().run()
 }
 
 /// Says why there is nothing left to do, and ends the machine.

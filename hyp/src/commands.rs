@@ -16,7 +16,7 @@ pub(crate) fn obey(command: Command) {
         Command::Stop(vm) => with(vm, |vm| tell(vm, vm.end(Ending::Stop))),
         Command::Restart(vm) => with(vm, |vm| tell(vm, vm.end(Ending::Restart))),
         Command::Pause(vm) => with(vm, |vm| tell(vm, vm.step(State::Running, State::Paused))),
-        Command::Resume(vm) => with(vm, |vm| resume(vm)),
+        Command::Resume(vm) => with(vm, resume),
         Command::Regs(vm, vcpu) => {
             with(vm, |vm| each_vcpu(vm, vcpu, |vcpu| vcpu.attend(Attention::REPORT)));
         }
@@ -57,7 +57,7 @@ fn tell(vm: &Vm, result: Result<(), State>) {
 }
 
 /// Guest time stood still while the VM was paused.
-fn resume(vm: &Vm) {
+fn resume(vm: &'static Vm) {
     if vm.state() == State::Paused && !vm.all_parked() {
         say!("VM {} is still being paused", vm.name());
         return;

@@ -43,7 +43,7 @@ const SLOTS: [&str; 16] = [
 static REPORTING: AtomicBool = AtomicBool::new(false);
 
 /// Called by vectors.S on the emergency stack.
-pub(crate) extern "C" fn el2_failed(slot: u64, frame: &FailedFrame) -> ! {
+pub fn el2_failed(slot: u64, frame: &FailedFrame) -> ! {
     report(|out| {
         let name = SLOTS.get(slot as usize).copied().unwrap_or("unknown vector");
         let fault = arch::fault_registers();

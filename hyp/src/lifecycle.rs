@@ -165,6 +165,10 @@ impl Keeper {
             (false, Then::Stop) => say!("VM {}: {what}", vm.name()),
         }
         let next = if again { State::Loading } else { State::Off };
+        if !again {
+            // Whoever starts it by hand starts a new row.
+            self.restarts = 0;
+        }
         if vm.step(State::Ending, next).is_ok() && !again {
             retire();
         }
@@ -178,3 +182,6 @@ fn retire() {
         machine::power_off();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ pub struct Loop {
 
 impl Loop {
     /// The loop of this CPU.
-    pub fn new() -> Self {
+    pub fn of_this_cpu() -> Self {
         let vcpus = arch::percpu().vcpus();
         Self {
             tasks: vcpus.iter().map(|&vcpu| Task::new(vcpu)).collect(),

@@ -47,14 +47,14 @@ impl Seeds {
     }
 
     /// A guest's `rng-seed`.
-    pub fn next(&mut self) -> [u8; RNG_SEED_LEN] {
+    pub fn seed(&mut self) -> [u8; RNG_SEED_LEN] {
         let mut seed = [0; RNG_SEED_LEN];
         self.0.fill_bytes(&mut seed);
         seed
     }
 
     /// A guest's `kaslr-seed`.
-    pub fn next_number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0.next_u64()
     }
 }
@@ -66,14 +66,14 @@ mod tests {
     #[test]
     fn no_two_seeds_are_alike() {
         let (mut seeds, _) = Seeds::new(&[7; 32]);
-        let (first, second) = (seeds.next(), seeds.next());
+        let (first, second) = (seeds.seed(), seeds.seed());
         assert_ne!(first, second);
-        assert_ne!(seeds.next_number(), seeds.next_number());
+        assert_ne!(seeds.number(), seeds.number());
     }
 
     #[test]
     fn firmware_seed_changes_everything() {
         let ((mut one, _), (mut other, _)) = (Seeds::new(&[1; 32]), Seeds::new(&[2; 32]));
-        assert_ne!(one.next(), other.next());
+        assert_ne!(one.seed(), other.seed());
     }
 }
