@@ -132,7 +132,7 @@ fn create_vms(board: &Board<'_>, gic: Version, team: &Team) {
         give_up(error);
     }
     let bundle = Bundle::parse(arch::physical_bytes(initrd)).unwrap_or_else(|error| give_up(error));
-    let (mut seeds, quality) = Seeds::new(None);
+    let (mut seeds, quality) = Seeds::new(board.rng_seed);
     if quality == Quality::Weak {
         say!(
             "guests get weak random seeds: neither the device tree (/chosen/rng-seed) nor the CPU has better"

@@ -54,7 +54,7 @@ pub fn ipa_bits(pa_size: PaSize) -> u32 {
 /// CPUs. How many there are.
 pub fn create_all(bundle: &Bundle<'static>, host: &Host<'_>, seeds: &mut Seeds) -> usize {
     for problem in bundle.problems() {
-        say!("vms.toml: {problem}");
+        say!("{problem}");
     }
     if let Some(damage) = bundle.damage() {
         say!("bundle: {damage}");
@@ -159,10 +159,7 @@ fn images(
         name: &config.name,
         cpus: plan.cpus.len(),
         memory: plan.memory,
-        gic: match host.gic {
-            Version::V2 => layout::GicVersion::V2,
-            Version::V3 => layout::GicVersion::V3,
-        },
+        gic: host.gic,
         cmdline: &config.cmdline,
         initrd: plan.load.initrd.as_ref().map(|initrd| initrd.ipa..initrd.ipa + initrd.data.len() as u64),
         timer_hz: host.timer_hz,

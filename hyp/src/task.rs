@@ -7,9 +7,11 @@
 //! [`Task::unload`] move them, when another vCPU needs the processor.
 
 use crate::arch::{self, El1State, GuestRegs, PointerAuthentication, Simd, VirtualTimer};
+use crate::exit::Esr;
 use crate::irq::{self, VirtualInterface};
 use crate::lifecycle::Keeper;
 use crate::terminal::say;
+use crate::trap::advance::past_instruction;
 use crate::trap::sysreg::DebugRegisters;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vgic::Level;
@@ -49,7 +51,6 @@ pub struct Task {
     pub run: u32,
     /// For the VM's first vCPU: the work of starting and ending the VM.
     pub keeper: Option<Keeper>,
-    ptimer_line: Level,
     el1: El1State,
     simd: Simd,
     interface: VirtualInterface,
@@ -67,7 +68,6 @@ impl Task {
             activity: Activity::Parked,
             run: 0,
             keeper: (vcpu.index == 0).then(Keeper::default),
-            ptimer_line: Level::Low,
             el1: El1State::default(),
             simd: Simd::new(),
             interface: VirtualInterface::default(),
@@ -84,7 +84,7 @@ impl Task {
         self.interface = VirtualInterface::default();
         self.vtimer = VirtualTimer::default();
         self.ptimer = PhysicalTimer::default();
-        self.ptimer_line = Level::Low;
+        self.show_physical_timer(Level::Low);
         self.debug = DebugRegisters::new();
         self.activity = Activity::Ready;
         self.run = self.vcpu.vm.run();
@@ -104,7 +104,9 @@ impl Task {
         let owned = vm.vgic.owns_physical(vcpu.index, VTIMER);
         irq::set_timer_active(if owned { Active::Yes } else { Active::No });
         arch::load_debug(&self.debug.hardware());
-        self.vtimer.load(vm.counter_offset());
+        // From here on it is in the processor, and what it wakes is its
+        // interrupt's business: no copy is left that `wake_deadline` could see.
+        core::mem::take(&mut self.vtimer).load(vm.counter_offset());
     }
 
     /// Moves the vCPU out of the processor.
@@ -129,9 +131,9 @@ impl Task {
         self.activity = Activity::Parked;
     }
 
-    /// Goes on behind the instruction that trapped.
-    pub fn skip_instruction(&mut self) {
-        self.regs.pc = self.regs.pc.wrapping_add(4);
+    /// Goes on behind the instruction that `syndrome` is about.
+    pub fn skip_instruction(&mut self, syndrome: Esr) {
+        (self.regs.pc, self.regs.pstate) = past_instruction(self.regs.pc, self.regs.pstate, syndrome);
     }
 
     /// Prints the registers, for somebody at the prompt.
@@ -167,22 +169,29 @@ impl Task {
     /// line, and whether a timer of a waiting vCPU that is out of the processor
     /// is due. (In the processor, the timer's interrupt wakes it.)
     pub fn check_timers(&mut self, now: u64) {
-        let line = if self.ptimer.is_firing(now) { Level::High } else { Level::Low };
-        if self.ptimer_line != line {
-            self.ptimer_line = line;
-            self.vcpu.vm.kick(self.vcpu.vm.vgic.set_ppi_line(self.vcpu.index, PTIMER, line));
+        if let Some(line) = self.ptimer.take_line_change(now) {
+            self.show_physical_timer(line);
         }
-        if self.activity == Activity::Waiting && self.wake_deadline().is_some_and(|deadline| now >= deadline)
-        {
+        if self.wake_deadline().is_some_and(|deadline| now >= deadline) {
             self.activity = Activity::Ready;
         }
     }
 
-    /// The next moment, in counter ticks, at which a timer of a vCPU that is
-    /// *not* in the processor wants it woken.
+    /// The next moment, in counter ticks, at which a timer of a vCPU that waits
+    /// and is *not* in the processor has to be looked at. One that does not wait
+    /// has none: neither a paused vCPU nor one that is off may keep the others
+    /// on its CPU from running with a deadline that has passed.
     pub fn wake_deadline(&self) -> Option<u64> {
-        let offset = self.vcpu.vm.counter_offset();
-        let virtual_timer = self.vtimer.deadline(offset);
+        let (vm, index) = (self.vcpu.vm, self.vcpu.index);
+        if self.activity != Activity::Waiting || vm.is_parked(index) {
+            return None;
+        }
+        let virtual_timer = self.vtimer.deadline(vm.counter_offset());
         [virtual_timer, self.ptimer.deadline()].into_iter().flatten().min()
+    }
+
+    fn show_physical_timer(&self, line: Level) {
+        let (vm, index) = (self.vcpu.vm, self.vcpu.index);
+        vm.kick(vm.vgic.set_ppi_line(index, PTIMER, line));
     }
 }

@@ -97,11 +97,19 @@ pub fn guest_wrote(id: usize) -> Leave {
     let Some(index) = VmIndex::new(id) else { return Leave::Stay };
     let pumped = CONSOLE.guest_wrote(index, arch::counter());
     after(pumped);
-    if matches!(pumped.next, Next::Now | Next::At(_)) { Leave::LookAround } else { Leave::Stay }
+    // A line that has changed asks for the attention of a vCPU. If it lives
+    // here nobody kicks it, perhaps not even later (see `vcpu`): this CPU's
+    // loop has to look.
+    let is_quiet = pumped.changed.is_empty() && !matches!(pumped.next, Next::Now | Next::At(_));
+    if is_quiet { Leave::Stay } else { Leave::LookAround }
 }
 
 /// The UART interrupted: keys, or room to send.
 pub fn interrupt() {
+    // Before the data is looked at: what arrives from here on interrupts again.
+    if let Some(uart) = UART.get() {
+        uart.acknowledge();
+    }
     let now = arch::counter();
     after(CONSOLE.transmit_interrupt(now));
     loop {

@@ -1,10 +1,12 @@
 //! The guest's timers.
 //!
 //! Guests own the virtual timer: EL2 needs no exit for it, only for its
-//! interrupt. The physical timer (CNTP) is emulated here: it traps, because its deadlines are in real time and the processor has only one
-//! set of EL1 physical timer registers. Stock kernels use the virtual timer, so
-//! this has to be right rather than fast.
+//! interrupt. The physical timer (CNTP) is emulated here: it traps, because its
+//! deadlines are in real time and the processor has only one set of EL1 physical
+//! timer registers. Stock kernels use the virtual timer, so this has to be right
+//! rather than fast.
 
+use crate::vgic::Level;
 use platform::intid::IntId;
 
 /// The virtual timer's interrupt, the guest's and the processor's own.
@@ -21,10 +23,19 @@ const MASK: u64 = 2;
 const STATUS: u64 = 4;
 
 /// One vCPU's physical timer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhysicalTimer {
     control: u64,
     compare: u64,
+    /// The line as the interrupt controller was last told.
+    line: Level,
+}
+
+impl Default for PhysicalTimer {
+    /// Off, as after reset.
+    fn default() -> Self {
+        Self { control: 0, compare: 0, line: Level::Low }
+    }
 }
 
 /// Its three registers.
@@ -58,14 +69,18 @@ impl PhysicalTimer {
         }
     }
 
-    /// Whether its interrupt line is high.
-    pub fn is_firing(&self, now: u64) -> bool {
-        self.control & MASK == 0 && self.is_due(now)
+    /// The interrupt line's new level, if it has changed since the last call.
+    pub fn take_line_change(&mut self, now: u64) -> Option<Level> {
+        let before = self.line;
+        self.line = if self.control & MASK == 0 && self.is_due(now) { Level::High } else { Level::Low };
+        (self.line != before).then_some(self.line)
     }
 
-    /// When its line will go high, if it will.
+    /// When its line will go high, if it will. A line that is high stays so
+    /// until the guest writes a register: there is nothing left to wait for.
     pub fn deadline(&self) -> Option<u64> {
-        (self.control & (ENABLE | MASK) == ENABLE).then_some(self.compare)
+        let is_waiting = self.control & (ENABLE | MASK) == ENABLE && self.line == Level::Low;
+        is_waiting.then_some(self.compare)
     }
 
     fn is_due(&self, now: u64) -> bool {
@@ -76,6 +91,7 @@ impl PhysicalTimer {
 #[cfg(test)]
 mod tests {
     use super::{PhysicalTimer, Register};
+    use crate::vgic::Level;
 
     #[test]
     fn value_is_a_signed_distance() {
@@ -90,8 +106,28 @@ mod tests {
         let mut timer = PhysicalTimer::default();
         timer.write(Register::Compare, 50, 0);
         timer.write(Register::Control, 1, 0);
-        assert_eq!((timer.is_firing(49), timer.is_firing(50)), (false, true));
+        assert_eq!((timer.take_line_change(49), timer.take_line_change(50)), (None, Some(Level::High)));
         assert_eq!(timer.read(Register::Control, 50), 5);
+    }
+
+    #[test]
+    fn has_no_deadline_left_once_it_has_fired() {
+        let mut timer = PhysicalTimer::default();
+        timer.write(Register::Compare, 50, 0);
+        timer.write(Register::Control, 1, 0);
+        assert_eq!(timer.deadline(), Some(50));
+        let _ = timer.take_line_change(50);
+        assert_eq!((timer.deadline(), timer.take_line_change(60)), (None, None));
+    }
+
+    #[test]
+    fn line_falls_when_the_guest_moves_the_deadline() {
+        let mut timer = PhysicalTimer::default();
+        timer.write(Register::Compare, 50, 0);
+        timer.write(Register::Control, 1, 0);
+        let _ = timer.take_line_change(50);
+        timer.write(Register::Compare, 90, 60);
+        assert_eq!((timer.take_line_change(60), timer.deadline()), (Some(Level::Low), Some(90)));
     }
 
     #[test]
@@ -99,7 +135,7 @@ mod tests {
         let mut timer = PhysicalTimer::default();
         timer.write(Register::Compare, 50, 0);
         timer.write(Register::Control, 3, 0);
-        assert_eq!((timer.is_firing(60), timer.deadline()), (false, None));
+        assert_eq!((timer.take_line_change(60), timer.deadline()), (None, None));
         assert_eq!(timer.read(Register::Control, 60), 7);
     }
 

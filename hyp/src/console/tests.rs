@@ -9,7 +9,7 @@ use super::port::{Port, Switch};
 use super::prompt::Command;
 use super::*;
 use crate::mmio::Width;
-use crate::vpl011::Level;
+use crate::vgic::Level;
 
 #[derive(Default)]
 struct Wire {

@@ -107,7 +107,9 @@ impl DataAbort {
         Self(esr)
     }
 
-    pub(super) const fn esr(self) -> Esr {
+    /// The whole syndrome.
+    #[inline]
+    pub const fn esr(self) -> Esr {
         self.0
     }
 

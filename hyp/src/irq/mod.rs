@@ -215,11 +215,11 @@ pub fn handle_pending(resident: Option<&Vcpu>) {
         match (intid, resident) {
             (VTIMER, Some(vcpu)) => {
                 show_timer(vcpu);
-                vcpu.attend(Attention::INTERRUPTS);
+                vcpu.note(Attention::INTERRUPTS);
                 taken.drop_priority();
             }
             (MAINTENANCE, Some(vcpu)) => {
-                vcpu.attend(Attention::INTERRUPTS);
+                vcpu.note(Attention::INTERRUPTS);
                 handle(taken, intid, None);
             }
             // What asks for attention stays set: it is what wakes a waiting vCPU.
@@ -281,17 +281,15 @@ pub fn show_interrupts(vcpu: &Vcpu) {
 /// After something that `vcpu`, which is resident, did: the vCPUs in `others`
 /// have to look at their interrupts.
 #[inline]
-pub fn kick_others(vcpu: &Vcpu, others: VcpuSet) -> Leave {
-    if others.is_empty() { Leave::Stay } else { kick_some(vcpu, others) }
+pub fn kick_others(vcpu: &Vcpu, others: VcpuSet) {
+    if !others.is_empty() {
+        kick_some(vcpu, others);
+    }
 }
 
 #[inline(never)]
-fn kick_some(vcpu: &Vcpu, others: VcpuSet) -> Leave {
+fn kick_some(vcpu: &Vcpu, others: VcpuSet) {
     vcpu.vm.kick(others);
-    // One of them may live here, and nobody sends a kick to oneself.
-    let here =
-        others.iter().any(|index| vcpu.vm.vcpus().get(index).is_some_and(|other| other.home == vcpu.home));
-    if here { Leave::LookAround } else { Leave::Stay }
 }
 
 /// Makes the virtual timer's physical interrupt count as active on this CPU,

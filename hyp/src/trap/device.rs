@@ -25,10 +25,25 @@ pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, ipa:
         Direction::Read => {
             // Found first: a read may have side effects and must happen once.
             let slot = regs.slot(number)?;
-            let (value, leave) = read(vcpu, ipa, width)?;
+            let (vgic, me) = (&vcpu.vm.vgic, vcpu.index);
+            let value = match place(vcpu, ipa)? {
+                Place::Distributor(offset) => {
+                    irq::with_list_registers(vgic.version(), |lrs| vgic.dist_read(me, offset, width, lrs))
+                }
+                Place::Redistributor(of, offset) => irq::with_list_registers(vgic.version(), |lrs| {
+                    vgic.redist_read(me, of, offset, width, lrs)
+                }),
+                Place::Console(offset) => {
+                    let reading = vcpu.vm.console.read(offset, width);
+                    if reading.line.is_some() {
+                        console_line(vcpu);
+                    }
+                    reading.value
+                }
+            };
             *slot = access.loaded(value);
             vcpu.count(ExitKind::Device);
-            Some(leave)
+            Some(Leave::Stay)
         }
         Direction::Write => {
             let value = access.stored(regs.get(number)?);
@@ -51,75 +66,53 @@ enum Place {
 
 #[inline]
 fn place(vcpu: &Vcpu, ipa: u64) -> Option<Place> {
-    // Both of the GIC's frames and the UART's lie on 64 KiB.
+    let vgic = &vcpu.vm.vgic;
+    // The GIC's frames and the UART's lie on 64 KiB.
     let (block, offset) = (ipa & !0xffff, ipa & 0xffff);
     if block == GICD_BASE {
         return Some(Place::Distributor(offset));
     }
-    if block == UART_BASE {
-        return (offset < UART_SIZE).then_some(Place::Console(offset));
+    let in_frames = ipa.wrapping_sub(GICR_BASE);
+    let frame = (in_frames / GICR_STRIDE) as usize;
+    if frame < vgic.vcpu_count() && vgic.version() == Version::V3 {
+        return Some(Place::Redistributor(frame, in_frames % GICR_STRIDE));
     }
-    let offset = ipa.wrapping_sub(GICR_BASE);
-    let frame = (offset / GICR_STRIDE) as usize;
-    let is_frame = frame < vcpu.vm.vgic.vcpu_count() && vcpu.vm.vgic.version() == Version::V3;
-    is_frame.then_some(Place::Redistributor(frame, offset % GICR_STRIDE))
-}
-
-/// What a device's register reads as; `None` where there is no device.
-#[inline]
-fn read(vcpu: &Vcpu, ipa: u64, width: Width) -> Option<(u64, Leave)> {
-    let (vgic, me) = (&vcpu.vm.vgic, vcpu.index);
-    let value = match place(vcpu, ipa)? {
-        Place::Distributor(offset) => {
-            irq::with_list_registers(vgic.version(), |lrs| vgic.dist_read(me, offset, width, lrs))
-        }
-        Place::Redistributor(of, offset) => {
-            irq::with_list_registers(vgic.version(), |lrs| vgic.redist_read(me, of, offset, width, lrs))
-        }
-        Place::Console(offset) => {
-            let reading = vcpu.vm.console.read(offset, width);
-            if reading.line.is_some() {
-                return Some((reading.value, console_line(vcpu)));
-            }
-            reading.value
-        }
-    };
-    Some((value, Leave::Stay))
+    (block == UART_BASE && offset < UART_SIZE).then_some(Place::Console(offset))
 }
 
 /// Does a write to a device; `None` where there is none.
-#[inline]
+#[inline(never)]
 fn write(vcpu: &Vcpu, ipa: u64, width: Width, value: u64) -> Option<Leave> {
     let (vgic, me) = (&vcpu.vm.vgic, vcpu.index);
-    Some(match place(vcpu, ipa)? {
-        Place::Distributor(offset) => irq::kick_others(
-            vcpu,
-            irq::with_list_registers(vgic.version(), |lrs| vgic.dist_write(me, offset, width, value, lrs)),
-        ),
-        Place::Redistributor(of, offset) => irq::kick_others(
-            vcpu,
-            irq::with_list_registers(vgic.version(), |lrs| {
-                vgic.redist_write(me, of, offset, width, value, lrs)
-            }),
-        ),
-        Place::Console(offset) => write_console(vcpu, offset, width, value),
-    })
+    let others = match place(vcpu, ipa)? {
+        Place::Distributor(offset) => {
+            irq::with_list_registers(vgic.version(), |lrs| vgic.dist_write(me, offset, width, value, lrs))
+        }
+        Place::Redistributor(of, offset) => irq::with_list_registers(vgic.version(), |lrs| {
+            vgic.redist_write(me, of, offset, width, value, lrs)
+        }),
+        Place::Console(offset) => return Some(write_console(vcpu, offset, width, value)),
+    };
+    irq::kick_others(vcpu, others);
+    Some(Leave::Stay)
 }
 
 #[inline(never)]
 fn write_console(vcpu: &Vcpu, offset: u64, width: Width, value: u64) -> Leave {
     let effects = vcpu.vm.console.write(offset, width, value);
-    let leave = if effects.queued { terminal::guest_wrote(vcpu.vm.id) } else { Leave::Stay };
-    if effects.line.is_some() { console_line(vcpu).or(leave) } else { leave }
+    if effects.line.is_some() {
+        console_line(vcpu);
+    }
+    if effects.queued { terminal::guest_wrote(vcpu.vm.id) } else { Leave::Stay }
 }
 
 /// The console's interrupt line has changed: shows it to this vCPU if it is
 /// the one that gets it, and calls whoever else does.
 #[inline(never)]
-fn console_line(vcpu: &Vcpu) -> Leave {
+fn console_line(vcpu: &Vcpu) {
     let wake: VcpuSet = vcpu.vm.show_console_line();
     if wake.contains(vcpu.index) {
         irq::show_interrupts(vcpu);
     }
-    irq::kick_others(vcpu, wake.without(vcpu.index))
+    irq::kick_others(vcpu, wake.without(vcpu.index));
 }

@@ -9,12 +9,11 @@
 //! of x19 to x29, which are not in the fast frame, comes a second time with a
 //! frame that has them.
 
-use super::{device, system, wait};
+use super::{device, smccc, system, wait};
 use crate::arch::{self, FastFrame, Gprs, WholeFrame};
-use crate::exit::{Esr, Syndrome, fault_ipa};
+use crate::exit::{DataAbort, Esr, Syndrome, SysRegAccess, fault_ipa};
 use crate::irq;
 use crate::vcpu::{ExitKind, Vcpu};
-use crate::vpsci;
 
 /// Why `run_guest` returned, or (`Stay`) that it did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,46 +48,67 @@ impl Leave {
     }
 }
 
-/// A synchronous exception from the guest.
+/// A synchronous exception from the guest. Each kind is a function of its own,
+/// called last, so that none pays for the registers that another one needs.
 pub(crate) extern "C" fn on_sync(frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
-    let leave = match Syndrome::decode(Esr::new(arch::exit_syndrome())) {
-        // The one call that needs nothing of its VM; also what guests measure a
-        // hypercall by.
-        Syndrome::Hvc(0) if frame.get(0).is_some_and(|function| function as u32 == vpsci::VERSION) => {
-            vcpu.count(ExitKind::Hypercall);
-            if let Some(x0) = frame.slot(0) {
-                *x0 = vpsci::IMPLEMENTED_VERSION;
-            }
-            Leave::Stay
-        }
-        Syndrome::WaitFor(_) => wait::in_place(vcpu),
-        syndrome => emulate(frame, vcpu, syndrome, Leave::MoreRegisters),
-    };
-    leave as u32
+    let esr = Esr::new(arch::exit_syndrome());
+    match Syndrome::decode(esr) {
+        Syndrome::Hvc(0) => hypercall(frame, vcpu),
+        Syndrome::SysReg(access) => system_register(frame, vcpu, access),
+        Syndrome::DataAbort(abort) => data_abort(frame, vcpu, abort),
+        Syndrome::WaitFor(_) => wait::in_place(vcpu, esr) as u32,
+        _ => Leave::Synchronous as u32,
+    }
 }
 
-/// The same again, with every register at hand.
+/// The same again for an instruction that names one of x19 to x29.
 pub(crate) extern "C" fn on_sync_whole(frame: &mut WholeFrame, vcpu: &Vcpu) -> u32 {
-    let syndrome = Syndrome::decode(Esr::new(arch::exit_syndrome()));
-    emulate(frame, vcpu, syndrome, Leave::Synchronous) as u32
+    let esr = Esr::new(arch::exit_syndrome());
+    let done = match Syndrome::decode(esr) {
+        Syndrome::SysReg(access) => system::emulate(frame, vcpu, access),
+        Syndrome::DataAbort(abort) => device::emulate(frame, vcpu, abort, abort_ipa()),
+        _ => None,
+    };
+    finish(done, esr, Leave::Synchronous)
 }
 
-/// Emulates an instruction, or says `otherwise`.
-#[inline]
-fn emulate<R: Gprs>(frame: &mut R, vcpu: &Vcpu, syndrome: Syndrome, otherwise: Leave) -> Leave {
-    let done = match syndrome {
-        Syndrome::SysReg(access) => system::emulate(frame, vcpu, access),
-        Syndrome::DataAbort(abort) => {
-            device::emulate(frame, vcpu, abort, fault_ipa(arch::fault_page(), arch::fault_address()))
+/// The one call that needs nothing of its VM.
+#[inline(never)]
+fn hypercall(frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
+    match (frame.get(0).and_then(smccc::answer_at_once), frame.slot(0)) {
+        (Some(answer), Some(x0)) => {
+            *x0 = answer;
+            vcpu.count(ExitKind::Hypercall);
+            Leave::Stay as u32
         }
-        _ => return Leave::Synchronous,
-    };
+        _ => Leave::Synchronous as u32,
+    }
+}
+
+#[inline(never)]
+fn system_register(frame: &mut FastFrame, vcpu: &Vcpu, access: SysRegAccess) -> u32 {
+    finish(system::emulate(frame, vcpu, access), access.esr(), Leave::MoreRegisters)
+}
+
+#[inline(never)]
+fn data_abort(frame: &mut FastFrame, vcpu: &Vcpu, abort: DataAbort) -> u32 {
+    finish(device::emulate(frame, vcpu, abort, abort_ipa()), abort.esr(), Leave::MoreRegisters)
+}
+
+#[inline]
+fn abort_ipa() -> u64 {
+    fault_ipa(arch::fault_page(), arch::fault_address())
+}
+
+/// An emulated instruction is over; one that was not emulated goes `otherwise`.
+#[inline]
+fn finish(done: Option<Leave>, esr: Esr, otherwise: Leave) -> u32 {
     match done {
         Some(leave) => {
-            arch::skip_guest_instruction();
-            leave
+            arch::skip_guest_instruction(esr);
+            leave as u32
         }
-        None => otherwise,
+        None => otherwise as u32,
     }
 }
 

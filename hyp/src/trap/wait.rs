@@ -6,12 +6,13 @@
 
 use super::{Leave, Next};
 use crate::arch;
+use crate::exit::Esr;
 use crate::irq;
 use crate::vcpu::{Attention, ExitKind, Vcpu};
 
 /// Waits without leaving the guest, if nobody else could want this CPU.
 #[inline(never)]
-pub(super) fn in_place(vcpu: &Vcpu) -> Leave {
+pub(super) fn in_place(vcpu: &Vcpu, esr: Esr) -> Leave {
     if arch::percpu().vcpus().len() != 1 {
         return Leave::Synchronous;
     }
@@ -24,7 +25,7 @@ pub(super) fn in_place(vcpu: &Vcpu) -> Leave {
             return leave;
         }
     }
-    arch::skip_guest_instruction();
+    arch::skip_guest_instruction(esr);
     Leave::Stay
 }
 

@@ -32,10 +32,10 @@
 //! Whatever may change what a vCPU should have in its list registers returns a
 //! [`VcpuSet`]. The caller owes each of them a [`Vgic::flush`] by its home CPU
 //! before it next enters the guest, and must interrupt that CPU if it is in
-//! the guest (or idle) now. That
-//! goes for a vCPU that waits, too: others may need it to let go of something.
-//! Functions that take `lrs` have already flushed the
-//! vCPU they were called for; their result names only others.
+//! the guest (or idle) now. That goes for a vCPU that waits and has nothing to
+//! take, too: others may need it to let go of something. Functions that take
+//! `lrs` have already flushed the vCPU they were called for; their result names
+//! only others.
 //!
 //! There is a full barrier between the change and the return. So a caller that
 //! then reads whether the vCPU's CPU is idle, and a CPU that says it is idle

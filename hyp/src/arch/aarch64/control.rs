@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "system registers")]
 
 use super::sysreg::{read, write};
-use crate::trap::controls::TrapControls;
+use crate::trap::controls::{TrapControls, has_performance_monitors};
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::debug::HardwareDebug;
 use crate::trap::sysreg::id::HostId;
@@ -17,8 +17,8 @@ use tock_registers::interfaces::Writeable;
 /// share them. `force_write_back`: every CPU has FEAT_S2FWB, and stage-2
 /// attributes are encoded for it.
 pub fn init_cpu(host: &HostId, guest: &IdView, force_write_back: ForceWriteBack) {
-    // PMCR_EL0 exists only with a PMU (ID_AA64DFR0_EL1.PMUVer).
-    let counters = if read!("id_aa64dfr0_el1") >> 8 & 0xf == 0 { 0 } else { read!("pmcr_el0") >> 11 & 0x1f };
+    // PMCR_EL0 exists only with an architected PMU.
+    let counters = if has_performance_monitors(host) { read!("pmcr_el0") >> 11 & 0x1f } else { 0 };
     let controls = TrapControls::new(host, guest, counters);
     let routing = HCR_EL2::VM::Enable // stage 2
         + HCR_EL2::PTW::SET // a guest's page tables can't live in a device

@@ -44,7 +44,9 @@ pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
 use super::GuestRegs;
 use crate::crash::FailedFrame;
+use crate::exit::Esr;
 use crate::percpu::{MAX_CPUS, PerCpu};
+use crate::trap::advance::past_instruction;
 use crate::trap::sysreg::id::HostId;
 use crate::vcpu::Vcpu;
 use core::mem::offset_of;
@@ -259,9 +261,12 @@ pub fn guest_pstate() -> u64 {
     read!("spsr_el2")
 }
 
-/// During a fast exit: go on behind the trapped instruction.
-pub fn skip_guest_instruction() {
-    write!("elr_el2", read!("elr_el2").wrapping_add(4));
+/// During a fast exit: go on behind the instruction that `syndrome` is about.
+#[inline]
+pub fn skip_guest_instruction(syndrome: Esr) {
+    let (pc, pstate) = past_instruction(read!("elr_el2"), read!("spsr_el2"), syndrome);
+    write!("elr_el2", pc);
+    write!("spsr_el2", pstate);
 }
 
 /// The ID registers of this CPU (Op0 3, Op1 0, CRn 0, CRm 1 to 7). All of

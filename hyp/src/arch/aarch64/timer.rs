@@ -57,9 +57,10 @@ impl VirtualTimer {
         write!("cntv_ctl_el0", self.control);
     }
 
-    /// When it fires, in physical counter ticks; `None` if it never will.
+    /// When it fires, in physical counter ticks; `None` if it never will. Guest
+    /// time does not wrap (DDI 0487, "CompareValue view"), so neither does this.
     pub fn deadline(self, offset: u64) -> Option<u64> {
-        (self.control & (ENABLE | MASK) == ENABLE).then(|| self.compare.wrapping_add(offset))
+        (self.control & (ENABLE | MASK) == ENABLE).then(|| self.compare.saturating_add(offset))
     }
 }
 

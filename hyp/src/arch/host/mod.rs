@@ -7,6 +7,7 @@
 //! refused or panics.
 
 use super::GuestRegs;
+use crate::exit::Esr;
 use crate::percpu::{PER_CPU, PerCpu};
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::debug::HardwareDebug;
@@ -141,7 +142,7 @@ impl VirtualTimer {
 
     /// See the target's.
     pub fn deadline(self, offset: u64) -> Option<u64> {
-        (self.control & 3 == 1).then(|| self.compare.wrapping_add(offset))
+        (self.control & 3 == 1).then(|| self.compare.saturating_add(offset))
     }
 }
 
@@ -193,7 +194,7 @@ nothing! {
     flush_ipa(u64);
     flush_stage1_local();
     flush_vmid();
-    skip_guest_instruction();
+    skip_guest_instruction(Esr);
 }
 
 /// Functions that return a fixed value here.

@@ -4,16 +4,19 @@
 use guest_kit::timer::{Timer, pause_ms, ticks};
 use guest_kit::{Machine, gic, sysreg};
 
-use crate::kit::{Verdict, ensure_eq};
+use crate::kit::{Verdict, ensure, ensure_eq};
 use crate::taken;
 
 pub(crate) fn run(_: &Machine) -> Verdict {
     sysreg::unmask_interrupts();
     for timer in [Timer::Virtual, Timer::Physical] {
         gic::enable(timer.intid());
-        timer.arm(timer.now() + ticks(200));
+        let due = timer.now() + ticks(200);
+        timer.arm(due);
         pause_ms(50);
-        ensure_eq!(taken::count(0, timer.intid()), 0, "{timer:?}: interrupts 150 ms too early");
+        // On a busy machine the pause may have been far longer.
+        let early = taken::count(0, timer.intid());
+        ensure!(early == 0 || timer.now() >= due, "{timer:?}: {early} interrupts too early");
         pause_ms(200);
         ensure_eq!(taken::count(0, timer.intid()), 1, "{timer:?}: interrupts when due");
         timer.arm(0);

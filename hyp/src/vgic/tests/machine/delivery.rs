@@ -469,3 +469,68 @@ fn an_sgi_that_was_disabled_while_active_waits_for_its_enable() {
         assert_eq!(m.shown(0), [(3, Pending)]);
     }
 }
+
+/// Two list registers, and edges of SPI 0 and 1 more urgent than all else.
+fn narrow(version: Version, vcpus: usize) -> Machine {
+    let mut m = Machine::with_list_regs(version, vcpus, 2);
+    m.set_up();
+    for (spi, priority) in [(0, 0x80), (1, 0x40)] {
+        make_edge(&mut m, spi);
+        set_priority(&mut m, SPI0 + spi, priority);
+    }
+    m
+}
+
+/// Sends the edge of an SPI, and the guest takes it.
+fn nest(m: &mut Machine, spi: u32) {
+    m.line(spi, Level::High);
+    m.serve_maintenance();
+    assert_eq!(m.iar(0), SPI0 + spi);
+    m.serve_maintenance();
+}
+
+#[test]
+fn a_linked_interrupt_never_makes_room() {
+    let mut m = narrow(Version::V3, 1);
+    m.vgic.link_ppi(0, IntId::ppi(11), IntId::ppi(11));
+    let _ = m.vgic.deliver_linked(0, IntId::ppi(11), &mut m.cpus[0]);
+    assert_eq!(m.iar(0), 27);
+    nest(&mut m, 0);
+    nest(&mut m, 1);
+    assert_eq!(m.shown(0), [(27, Active), (33, Active)]);
+    for intid in [33, 32, 27] {
+        m.eoi(0, intid);
+    }
+    assert_eq!((m.read(0, 0x304), m.cpus[0].deactivated.as_slice()), (0, &[IntId::ppi(11)][..]));
+}
+
+#[test]
+fn what_the_guest_ended_before_anything_made_room_does_not_count() {
+    let mut m = narrow(Version::V3, 1);
+    m.send(0, 1, 3);
+    assert_eq!(m.iar(0), 3);
+    // Deactivated by register, then ended: the hardware finds nothing to end.
+    m.write_redist(0, 0, 0x1_0380, 1 << 3);
+    m.eoi(0, 3);
+    m.send(0, 1, 4);
+    assert_eq!(m.iar(0), 4);
+    nest(&mut m, 0);
+    nest(&mut m, 1);
+    assert_eq!(m.read_redist(0, 0, 0x1_0300), 1 << 4);
+}
+
+#[test]
+fn a_gicv2_sgi_that_made_room_is_ended_without_a_list_register() {
+    let mut m = narrow(Version::V2, 4);
+    m.send(3, 1, 5);
+    assert_eq!(m.cpus[0].ack(), Some(Ack { intid: 5, source: 3 }));
+    nest(&mut m, 0);
+    nest(&mut m, 1);
+    m.eoi(0, 33);
+    let _ = m.flush(0);
+    assert_eq!(m.shown(0), [(32, Active)], "its sender is forgotten");
+    assert_eq!(m.read(0, 0x300), 1 << 5);
+    m.eoi(0, 32);
+    m.eoi(0, 5);
+    assert_eq!(m.read(0, 0x300), 0);
+}
