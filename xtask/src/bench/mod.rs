@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use hyp::guest::dtb::{self, GuestMachine, RNG_SEED_LEN, TooLong};
-use hyp::guest::layout::GicVersion;
+use hyp::vgic::Version;
 
 use crate::bundle;
 use crate::console::Session;
@@ -145,7 +145,7 @@ fn guests_device_tree(layout: &Layout, setup: &Setup) -> Result<Vec<String>> {
         name: "debian",
         cpus: usize::from(setup.cpus),
         memory: u64::from(setup.memory) << 20,
-        gic: if setup.gic == 2 { GicVersion::V2 } else { GicVersion::V3 },
+        gic: if setup.gic == 2 { Version::V2 } else { Version::V3 },
         cmdline: "",
         initrd: None,
         timer_hz: None,
