@@ -290,8 +290,15 @@ impl<'a, P: Port> Console<'a, P> {
 
     /// Until when somebody waits, for more bytes or for another's line, if so:
     /// some CPU should then be awake and pump.
+    ///
+    /// There is none while nobody has anything to send, or while the UART's
+    /// interrupt is what goes on with it: a moment that has passed and that no
+    /// pump moves on would interrupt guests again and again, and sooner than
+    /// the UART ever could.
     pub fn deadline(&self) -> Option<u64> {
-        Some(self.wait_end.load(Ordering::Relaxed)).filter(|&end| end != u64::MAX)
+        let ready = self.queues.ready.load(Ordering::Relaxed);
+        let end = self.wait_end.load(Ordering::Relaxed);
+        (ready != 0 && ready & ARMED == 0 && end != u64::MAX).then_some(end)
     }
 
     /// Moves bytes to the UART until it is full, nobody has more, or those who

@@ -154,6 +154,27 @@ fn a_full_uart_arms_its_interrupt_and_goes_on_from_there() {
 }
 
 #[test]
+fn a_line_said_while_the_uart_is_full_sets_no_time_that_nobody_can_meet() {
+    let port = FakePort::default();
+    let console = console(&port);
+    port.wire(|wire| wire.room = Some(4));
+    assert_eq!(prints(&console, DEBIAN, b"a\n", 0).next, Next::Room);
+    console.say(format_args!("meanwhile"));
+    assert_eq!((console.is_due(u64::MAX), console.deadline()), (false, None));
+}
+
+#[test]
+fn there_is_no_time_to_come_back_once_everything_is_sent() {
+    let port = FakePort::default();
+    let console = console(&port);
+    console.say(format_args!("hello"));
+    let _ = console.pump(0);
+    // As if the pump had come between queueing the line and noting the time.
+    console.wait_end.store(0, core::sync::atomic::Ordering::SeqCst);
+    assert_eq!((console.is_due(u64::MAX), console.deadline()), (false, None));
+}
+
+#[test]
 fn a_guest_that_was_held_back_hears_when_it_may_go_on() {
     let port = FakePort::default();
     let console = console(&port);
