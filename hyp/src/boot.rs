@@ -32,7 +32,7 @@ pub fn primary(device_tree: u64) -> ! {
     add_memory(&board, tree);
     terminal::stage(4);
     let gic = irq::init(&board).unwrap_or_else(|error| give_up(error));
-    irq::init_cpu();
+    irq::init_cpu().unwrap_or_else(|error| give_up(error));
     terminal::stage(5);
     let team = smp::bring_up(&board, gic);
     terminal::stage(6);
@@ -46,7 +46,10 @@ pub fn primary(device_tree: u64) -> ! {
 
 /// Every other CPU.
 pub fn secondary(index: usize) -> ! {
-    irq::init_cpu();
+    if let Err(error) = irq::init_cpu() {
+        say!("CPU {index}: {error}");
+        machine::halt();
+    }
     let team = smp::report_and_wait(index);
     work(team, index)
 }
@@ -54,7 +57,7 @@ pub fn secondary(index: usize) -> ! {
 /// Runs guests on this CPU, for ever.
 fn work(team: &Team, index: usize) -> ! {
     team.apply_controls(index);
-    Loop::new().run()
+    Loop::of_this_cpu().run()
 }
 
 /// Says why there is nothing left to do, and ends the machine.
@@ -132,7 +135,7 @@ fn create_vms(board: &Board<'_>, gic: Version, team: &Team) {
         give_up(error);
     }
     let bundle = Bundle::parse(arch::physical_bytes(initrd)).unwrap_or_else(|error| give_up(error));
-    let (mut seeds, quality) = Seeds::new(None);
+    let (mut seeds, quality) = Seeds::new(board.rng_seed);
     if quality == Quality::Weak {
         say!(
             "guests get weak random seeds: neither the device tree (/chosen/rng-seed) nor the CPU has better"

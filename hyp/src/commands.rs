@@ -12,18 +12,11 @@ use crate::{arch, machine};
 pub(crate) fn obey(command: Command) {
     match command {
         Command::List => vm::all().iter().for_each(|vm| list(vm)),
-        Command::Start(vm) => with(vm, |vm| {
-            if let Err(state) = lifecycle::start(vm) {
-                say!("VM {} is {}", vm.name(), state.name());
-            }
-        }),
-        Command::Stop(vm) => with(vm, |vm| end(vm, Ending::Stop)),
-        Command::Restart(vm) => with(vm, |vm| end(vm, Ending::Restart)),
-        Command::Pause(vm) => with(vm, |vm| {
-            vm.note_pause(arch::counter());
-            step(vm, State::Running, State::Paused);
-        }),
-        Command::Resume(vm) => with(vm, |vm| resume(vm)),
+        Command::Start(vm) => with(vm, |vm| tell(vm, lifecycle::start(vm))),
+        Command::Stop(vm) => with(vm, |vm| tell(vm, vm.end(Ending::Stop))),
+        Command::Restart(vm) => with(vm, |vm| tell(vm, vm.end(Ending::Restart))),
+        Command::Pause(vm) => with(vm, |vm| tell(vm, vm.step(State::Running, State::Paused))),
+        Command::Resume(vm) => with(vm, resume),
         Command::Regs(vm, vcpu) => {
             with(vm, |vm| each_vcpu(vm, vcpu, |vcpu| vcpu.attend(Attention::REPORT)));
         }
@@ -56,20 +49,15 @@ fn list(vm: &Vm) {
     );
 }
 
-fn end(vm: &Vm, ending: Ending) {
-    if !vm.end(ending) {
-        say!("VM {} is {}", vm.name(), vm.state().name());
-    }
-}
-
-fn step(vm: &Vm, from: State, to: State) {
-    if let Err(state) = vm.step(from, to) {
+/// If a VM can't do what was asked for: what it is doing instead.
+fn tell(vm: &Vm, result: Result<(), State>) {
+    if let Err(state) = result {
         say!("VM {} is {}", vm.name(), state.name());
     }
 }
 
 /// Guest time stood still while the VM was paused.
-fn resume(vm: &Vm) {
+fn resume(vm: &'static Vm) {
     if vm.state() == State::Paused && !vm.all_parked() {
         say!("VM {} is still being paused", vm.name());
         return;
@@ -77,7 +65,7 @@ fn resume(vm: &Vm) {
     if vm.state() == State::Paused {
         vm.skip_pause(arch::counter());
     }
-    step(vm, State::Paused, State::Running);
+    tell(vm, vm.step(State::Paused, State::Running));
 }
 
 fn each_vcpu(vm: &'static Vm, which: Option<usize>, mut act: impl FnMut(&'static Vcpu)) {

@@ -54,7 +54,7 @@ pub fn ipa_bits(pa_size: PaSize) -> u32 {
 /// CPUs. How many there are.
 pub fn create_all(bundle: &Bundle<'static>, host: &Host<'_>, seeds: &mut Seeds) -> usize {
     for problem in bundle.problems() {
-        say!("vms.toml: {problem}");
+        say!("{problem}");
     }
     if let Some(damage) = bundle.damage() {
         say!("bundle: {damage}");
@@ -98,7 +98,7 @@ fn create(
 ) -> Result<&'static Vm, String> {
     let pieces = pool::allocate(plan.memory).map_err(|error| error.to_string())?;
     let memory = GuestMemory::new(layout::RAM_BASE, pieces);
-    let space = map(&memory, host)?;
+    let (vttbr, vtcr) = stage2_registers(map(&memory, host)?, id);
     let vgic = Vgic::new(host.gic, plan.cpus.len());
     for index in 0..plan.cpus.len() {
         vgic.link_ppi(index, VTIMER, VTIMER);
@@ -110,18 +110,22 @@ fn create(
         vgic,
         console: terminal::uart(id).ok_or_else(|| String::from("there is no console for it"))?,
         memory,
-        // VMID 0 is left unused, so that a VTTBR of 0 can't be mistaken for a VM's.
-        vttbr: space.root().bits() | (id as u64 + 1) << 48,
-        vtcr: space.vtcr(),
+        vttbr,
+        vtcr,
         images: images(config, plan, host, seeds)?,
     })));
-    // A VM lives as long as the machine, and so does its address space.
-    core::mem::forget(space);
     let vcpus: Vec<Vcpu> =
         plan.cpus.iter().enumerate().map(|(index, &home)| Vcpu::new(vm, index, usize::from(home))).collect();
     vm.set_vcpus(Vec::leak(vcpus));
     terminal::add_vm(id, vm.name());
     Ok(vm)
+}
+
+/// VTTBR_EL2 and VTCR_EL2 of VM `id`. The handle ends here; the tables stay, as
+/// long as the VM, which is as long as the machine.
+fn stage2_registers(space: Space<Frames>, id: usize) -> (u64, u64) {
+    // VMID 0 is left unused, so that a VTTBR of 0 can't be mistaken for a VM's.
+    (space.root().bits() | (id as u64 + 1) << 48, space.vtcr())
 }
 
 /// The VM's stage 2: its memory, and GICV where a GICv2 guest looks for GICC.
@@ -159,15 +163,12 @@ fn images(
         name: &config.name,
         cpus: plan.cpus.len(),
         memory: plan.memory,
-        gic: match host.gic {
-            Version::V2 => layout::GicVersion::V2,
-            Version::V3 => layout::GicVersion::V3,
-        },
+        gic: host.gic,
         cmdline: &config.cmdline,
         initrd: plan.load.initrd.as_ref().map(|initrd| initrd.ipa..initrd.ipa + initrd.data.len() as u64),
         timer_hz: host.timer_hz,
-        rng_seed: &seeds.next(),
-        kaslr_seed: seeds.next_number(),
+        rng_seed: &seeds.seed(),
+        kaslr_seed: seeds.number(),
     })
     .map_err(|_| String::from("its device tree would be too long: shorten `cmdline`"))?;
     segments.push(Segment { ipa: plan.load.dtb, data: Vec::leak(tree), zeroes: 0 });

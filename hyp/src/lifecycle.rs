@@ -89,6 +89,7 @@ impl Keeper {
             Err(error) => {
                 // `admit` checks every segment against the memory, so this is a
                 // contradiction in our own plan; the VM is the one to stay off.
+                (self.segment, self.done) = (0, 0);
                 say!("VM {}: not started: {error}", vm.name());
                 if vm.step(State::Loading, State::Off).is_ok() {
                     retire();
@@ -136,10 +137,13 @@ impl Keeper {
     /// No vCPU is in a processor any more: puts the VM back to how it was
     /// before its start, and starts it again if the manifest says so.
     fn finish(&mut self, vm: &Vm) {
-        let ending = vm.take_ending().unwrap_or(Ending::Stop);
+        let Some(ending) = vm.ending() else { return };
         vm.vcpus().iter().for_each(|vcpu| vcpu.power.turn_off());
         vm.vgic.reset();
-        vm.console.reset();
+        // The virtual GIC keeps its input lines: they are the devices' to lower.
+        if vm.console.reset().is_some() {
+            vm.kick(vm.show_console_line());
+        }
         let policy = &vm.config.policy;
         let (what, then) = match ending {
             Ending::PowerOff => ("powered off", policy.on_poweroff),
@@ -161,6 +165,10 @@ impl Keeper {
             (false, Then::Stop) => say!("VM {}: {what}", vm.name()),
         }
         let next = if again { State::Loading } else { State::Off };
+        if !again {
+            // Whoever starts it by hand starts a new row.
+            self.restarts = 0;
+        }
         if vm.step(State::Ending, next).is_ok() && !again {
             retire();
         }
@@ -174,3 +182,6 @@ fn retire() {
         machine::power_off();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ pub struct Loop {
 
 impl Loop {
     /// The loop of this CPU.
-    pub fn new() -> Self {
+    pub fn of_this_cpu() -> Self {
         let vcpus = arch::percpu().vcpus();
         Self {
             tasks: vcpus.iter().map(|&vcpu| Task::new(vcpu)).collect(),
@@ -75,8 +75,7 @@ impl Loop {
                 self.follow_lifecycle(index);
             }
         }
-        // One of these steps may have asked a vCPU that was already looked at.
-        more || self.tasks.iter().any(|task| task.vcpu.attention().has_any(Attention::LOOP))
+        more
     }
 
     /// Brings one vCPU in line with its VM's state and its power state.

@@ -25,7 +25,7 @@ pub enum Quality {
 
 impl Seeds {
     /// Keyed from firmware's `seed` (any length), the processor and the counter.
-    pub fn new(seed: Option<&[u8]>) -> (Self, Quality) {
+    pub fn new(seed: &[u8]) -> (Self, Quality) {
         let mut key = [0u8; 32];
         let mut mix = |at: usize, bytes: &[u8]| {
             let slots = (0..key.len()).cycle().skip(at).take(bytes.len());
@@ -34,8 +34,7 @@ impl Seeds {
             }
         };
         mix(0, &arch::counter().to_le_bytes());
-        let firmware = seed.filter(|seed| seed.len() >= 16);
-        mix(8, firmware.unwrap_or(&[]));
+        mix(8, seed);
         let mut processor = false;
         for at in [0, 8, 16, 24] {
             if let Some(number) = arch::random() {
@@ -43,19 +42,19 @@ impl Seeds {
                 processor = true;
             }
         }
-        let quality = if processor || firmware.is_some() { Quality::Good } else { Quality::Weak };
+        let quality = if processor || seed.len() >= 16 { Quality::Good } else { Quality::Weak };
         (Self(ChaCha20Rng::from_seed(key)), quality)
     }
 
     /// A guest's `rng-seed`.
-    pub fn next(&mut self) -> [u8; RNG_SEED_LEN] {
+    pub fn seed(&mut self) -> [u8; RNG_SEED_LEN] {
         let mut seed = [0; RNG_SEED_LEN];
         self.0.fill_bytes(&mut seed);
         seed
     }
 
     /// A guest's `kaslr-seed`.
-    pub fn next_number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0.next_u64()
     }
 }
@@ -66,15 +65,15 @@ mod tests {
 
     #[test]
     fn no_two_seeds_are_alike() {
-        let (mut seeds, _) = Seeds::new(Some(&[7; 32]));
-        let (first, second) = (seeds.next(), seeds.next());
+        let (mut seeds, _) = Seeds::new(&[7; 32]);
+        let (first, second) = (seeds.seed(), seeds.seed());
         assert_ne!(first, second);
-        assert_ne!(seeds.next_number(), seeds.next_number());
+        assert_ne!(seeds.number(), seeds.number());
     }
 
     #[test]
     fn firmware_seed_changes_everything() {
-        let ((mut one, _), (mut other, _)) = (Seeds::new(Some(&[1; 32])), Seeds::new(Some(&[2; 32])));
-        assert_ne!(one.next(), other.next());
+        let ((mut one, _), (mut other, _)) = (Seeds::new(&[1; 32]), Seeds::new(&[2; 32]));
+        assert_ne!(one.seed(), other.seed());
     }
 }

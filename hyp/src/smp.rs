@@ -8,7 +8,7 @@
 use crate::percpu::{self, MAX_CPUS};
 use crate::terminal::say;
 use crate::trap::sysreg::IdView;
-use crate::trap::sysreg::id::{GicVersion, GuestShape, HostId};
+use crate::trap::sysreg::id::{GuestShape, HostId};
 use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
 use crate::vgic::Version;
 use crate::{arch, create};
@@ -141,10 +141,6 @@ fn agree(gic: Version) -> Team {
             AccessFlag::Software
         },
         vmid: if least(ID_AA64MMFR1_EL1, 4) >= 2 { VmidSize::Bits16 } else { VmidSize::Bits8 },
-    };
-    let gic = match gic {
-        Version::V2 => GicVersion::V2,
-        Version::V3 => GicVersion::V3,
     };
     let ids = IdView::new(&hosts, GuestShape { ipa_bits: create::ipa_bits(pa_size), gic });
     Team { cpus, ids, features, pa_size }

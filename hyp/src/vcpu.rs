@@ -8,14 +8,16 @@
 //! # Attention
 //!
 //! Whoever changes something that this vCPU must look at sets a bit with
-//! [`Vcpu::attend`] and, if the home is another CPU, sends it a kick (an SGI).
-//! The home takes all bits before it enters the guest and then looks. A bit set
-//! after that comes with a kick that is still pending, so entering the guest
-//! exits again at once: nothing is missed, and no lock is needed.
+//! [`Vcpu::attend`], which sends the home a kick (an SGI), also when it is the
+//! home that does it. The home takes all bits before it enters the guest and
+//! then looks. A bit set after that comes with a kick that is still pending, so
+//! entering the guest exits again at once, and so does sleeping: nothing is
+//! missed, and no lock is needed. A bit that is set already has its kick on the
+//! way.
 
+use crate::irq;
 use crate::vm::Vm;
 use crate::vpsci::PowerState;
-use crate::{arch, irq};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Why a vCPU should look up.
@@ -29,14 +31,6 @@ impl Attention {
     pub const LIFECYCLE: Self = Self(1 << 1);
     /// Somebody at the prompt wants to see its registers.
     pub const REPORT: Self = Self(1 << 2);
-
-    /// What the home's loop looks at, whether or not the vCPU runs.
-    pub const LOOP: Self = Self(Self::LIFECYCLE.0 | Self::REPORT.0);
-
-    /// Whether any bit of `other` is set.
-    pub const fn has_any(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
 
     /// Whether every bit of `other` is set.
     pub const fn has(self, other: Self) -> bool {
@@ -112,9 +106,14 @@ impl Vcpu {
     pub fn attend(&self, what: Attention) {
         // SeqCst: what there is to look at must be visible before the bit.
         let before = self.attention.fetch_or(what.0, Ordering::SeqCst);
-        if before & what.0 != what.0 && self.home != arch::cpu_index() {
+        if before & what.0 != what.0 {
             irq::kick(self.home);
         }
+    }
+
+    /// The same from the home itself, which is about to look.
+    pub fn note(&self, what: Attention) {
+        self.attention.fetch_or(what.0, Ordering::SeqCst);
     }
 
     /// What asks for attention, without taking it.

@@ -3,7 +3,8 @@
 //! VMs are created once, at boot, from the bundle, and live as long as the
 //! machine; *starting* and *ending* one is a change of state. A state changes
 //! by compare-and-exchange, so of two requests at once one wins and the other
-//! is told. The work that a state asks for is done by one CPU, the home of
+//! is told. Why a run ends is part of the state *ending*, so it can't be another
+//! request's reason. The work that a state asks for is done by one CPU, the home of
 //! vCPU 0, a little at a time (see [`crate::lifecycle`]).
 //!
 //! ```text
@@ -15,6 +16,7 @@
 //!                    all vCPUs parked
 //! ```
 
+use crate::arch;
 use crate::bundle::VmConfig;
 use crate::guest::layout;
 use crate::lifecycle::{Ending, Images};
@@ -22,8 +24,8 @@ use crate::mem::guest::GuestMemory;
 use crate::trap::sysreg::IdView;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
-use crate::vgic::{Level, Vgic};
-use crate::vpl011::{self, Vpl011};
+use crate::vgic::Vgic;
+use crate::vpl011::Vpl011;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 
@@ -43,9 +45,12 @@ pub enum State {
     Ending,
 }
 
+/// Where [`Vm::state`] keeps why the run ends, beside the state.
+const ENDING_SHIFT: u32 = 4;
+
 impl State {
     fn from_bits(bits: u8) -> Self {
-        match bits {
+        match bits & 0xf {
             1 => Self::Loading,
             2 => Self::Running,
             3 => Self::Paused,
@@ -87,12 +92,13 @@ pub struct Vm {
     /// What is loaded at each start.
     pub images: Images,
     vcpus: Once<&'static [Vcpu]>,
+    /// A [`State`], and in *ending* an [`Ending`] above it.
     state: AtomicU8,
-    ending: AtomicU8,
     parked: AtomicU8,
     run: AtomicU32,
     counter_offset: AtomicU64,
-    paused_at: AtomicU64,
+    /// When a vCPU was last parked, in counter ticks.
+    still_since: AtomicU64,
 }
 
 /// Everything a VM is made of, gathered by [`crate::create`].
@@ -133,11 +139,10 @@ impl Vm {
             images,
             vcpus: Once::new(),
             state: AtomicU8::new(State::Off as u8),
-            ending: AtomicU8::new(0),
             parked: AtomicU8::new(0),
             run: AtomicU32::new(0),
             counter_offset: AtomicU64::new(0),
-            paused_at: AtomicU64::new(0),
+            still_since: AtomicU64::new(0),
         }
     }
 
@@ -165,37 +170,36 @@ impl Vm {
     /// One step of its life, if it still is where the caller thinks it is. All
     /// vCPUs look up.
     pub fn step(&self, from: State, to: State) -> Result<(), State> {
+        self.change(|state| (state == from).then_some(to as u8))
+    }
+
+    /// Asks for the end of this run, from any CPU. `Err` with what it is doing
+    /// if it was not running, or somebody else asked first.
+    pub fn end(&self, ending: Ending) -> Result<(), State> {
+        let bits = State::Ending as u8 | (ending as u8) << ENDING_SHIFT;
+        self.change(|state| matches!(state, State::Running | State::Paused).then_some(bits))
+    }
+
+    /// Why the run is ending, while it is.
+    pub fn ending(&self) -> Option<Ending> {
+        Ending::from_bits(self.state.load(Ordering::SeqCst) >> ENDING_SHIFT)
+    }
+
+    fn change(&self, next: impl Fn(State) -> Option<u8>) -> Result<(), State> {
         self.state
-            .compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |bits| next(State::from_bits(bits)))
             .map_err(State::from_bits)?;
         self.vcpus().iter().for_each(|vcpu| vcpu.attend(Attention::LIFECYCLE));
         Ok(())
     }
 
-    /// Asks for the end of this run, from any CPU. `false` if it was not
-    /// running, or somebody else asked first.
-    pub fn end(&self, ending: Ending) -> bool {
-        // The reason first: whoever sees `Ending` must find it. A race of two
-        // reasons is decided here, a race with the state below.
-        if self.ending.compare_exchange(0, ending as u8, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            return false;
-        }
-        let ended = self.step(State::Running, State::Ending).is_ok()
-            || self.step(State::Paused, State::Ending).is_ok();
-        if !ended {
-            self.ending.store(0, Ordering::Release);
-        }
-        ended
-    }
-
-    /// Why the run is ending; taken by who ends it.
-    pub fn take_ending(&self) -> Option<Ending> {
-        Ending::from_bits(self.ending.swap(0, Ordering::AcqRel))
-    }
-
     /// vCPU `index` has let go of its processor. The last one calls the keeper.
     pub fn park(&self, index: usize) {
         let bit = VcpuSet::one(index).bits();
+        // Guest time stands still only when nobody can read it any more: counted
+        // from any earlier moment it would go back at `skip_pause`. The last to
+        // let go is the last to get here, so the latest moment is the one kept.
+        self.still_since.fetch_max(arch::counter(), Ordering::Relaxed);
         let before = self.parked.fetch_or(bit, Ordering::SeqCst);
         if before | bit == self.all()
             && let Some(first) = self.vcpus().first()
@@ -235,6 +239,7 @@ impl Vm {
     /// Begins another run, while no vCPU is in a processor.
     pub fn begin_run(&self, now: u64) {
         self.set_counter_offset(now);
+        self.still_since.store(now, Ordering::Relaxed);
         self.run.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -249,11 +254,7 @@ impl Vm {
 
     /// Applies the console's interrupt line as it is now. Who must look.
     pub fn show_console_line(&self) -> VcpuSet {
-        let level = match self.console.line() {
-            vpl011::Level::Low => Level::Low,
-            vpl011::Level::High => Level::High,
-        };
-        self.vgic.set_spi_line(layout::UART_INTID, level)
+        self.vgic.set_spi_line(layout::UART_INTID, self.console.line())
     }
 
     /// What the physical counter is ahead of guest time, in ticks.
@@ -266,14 +267,10 @@ impl Vm {
         self.counter_offset.store(offset, Ordering::Relaxed);
     }
 
-    /// The VM is about to be paused, the counter being at `now`.
-    pub fn note_pause(&self, now: u64) {
-        self.paused_at.store(now, Ordering::Relaxed);
-    }
-
-    /// Guest time stood still since [`Self::note_pause`]; no vCPU is in a processor.
+    /// Guest time stood still since the last vCPU was parked, and goes on at
+    /// `now`; no vCPU is in a processor.
     pub fn skip_pause(&self, now: u64) {
-        let pause = now.wrapping_sub(self.paused_at.load(Ordering::Relaxed));
+        let pause = now.saturating_sub(self.still_since.swap(now, Ordering::Relaxed));
         self.set_counter_offset(self.counter_offset().wrapping_add(pause));
     }
 
@@ -289,3 +286,8 @@ pub static VMS: Once<&'static [&'static Vm]> = Once::new();
 pub fn all() -> &'static [&'static Vm] {
     VMS.get().copied().unwrap_or(&[])
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

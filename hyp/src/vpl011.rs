@@ -34,6 +34,7 @@ use spin::Mutex;
 
 use crate::console::ring::{ByteRing, Taken};
 use crate::mmio::Width;
+use crate::vgic::Level;
 
 /// Size of the register window in bytes.
 pub const WINDOW: u64 = 0x1000;
@@ -47,15 +48,6 @@ pub const TRANSMIT_RING: usize = 4096;
 /// Typed bytes one VM may have waiting. Larger than the FIFO, so that pasted
 /// text survives a guest that is slow to look.
 const RECEIVE_RING: usize = 1024;
-
-/// State of a level-sensitive interrupt line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Nothing is asked for.
-    Low,
-    /// The device wants attention.
-    High,
-}
 
 /// What a read gave.
 #[must_use = "the interrupt line may have changed"]

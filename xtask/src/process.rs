@@ -20,11 +20,16 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs `command` and returns what it printed; fails with its last words when it fails.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| cannot_start(command))?;
+    let output = output(command)?;
     if !output.status.success() {
         bail!("`{}` ended with {}\n{}", words(command), output.status, last_words(&output));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs `command` and returns all of its output, however it ended.
+pub(crate) fn output(command: &mut Command) -> Result<Output> {
+    command.output().with_context(|| cannot_start(command))
 }
 
 /// Runs `command` and shows nothing unless it fails.
@@ -52,7 +57,8 @@ fn cannot_start(command: &Command) -> String {
     format!("cannot start `{}`", command.get_program().to_string_lossy())
 }
 
-fn last_words(output: &Output) -> String {
+/// The last lines of what a program printed.
+pub(crate) fn last_words(output: &Output) -> String {
     const LINES: usize = 20;
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text);

@@ -169,9 +169,9 @@ pub struct Console<'a, P> {
     queues: &'a Queues,
     /// Whether [`Console::say`] leaves the sending to others.
     deferred: AtomicBool,
-    /// Ready bits of those who wait for [`Console::deadline`].
-    waiting: AtomicU32,
-    /// Until when they wait; `u64::MAX` if nobody does.
+    /// When those in the ready word may be moved: 0 at once, `u64::MAX` if
+    /// nobody has set a time. It only saves looking too often: where two CPUs
+    /// write it at once, the worst is one pump too many.
     wait_end: AtomicU64,
     /// Ticks that a guest's byte waits for others.
     gathering: AtomicU64,
@@ -202,7 +202,6 @@ impl<'a, P: Port> Console<'a, P> {
         Self {
             queues,
             deferred: AtomicBool::new(false),
-            waiting: AtomicU32::new(0),
             wait_end: AtomicU64::new(u64::MAX),
             gathering: AtomicU64::new(0),
             front: Mutex::new(front),
@@ -253,6 +252,7 @@ impl<'a, P: Port> Console<'a, P> {
     /// [`Console::defer`], when there is nobody else to send it.
     pub fn say(&self, line: fmt::Arguments<'_>) {
         self.queues.queue_line(line);
+        self.wait_end.store(0, Ordering::SeqCst);
         if !self.deferred.load(Ordering::Relaxed) {
             self.flush(0);
         }
@@ -276,7 +276,6 @@ impl<'a, P: Port> Console<'a, P> {
             return Pumped::default();
         }
         let end = now.saturating_add(self.gathering.load(Ordering::Relaxed));
-        self.waiting.fetch_or(bit, Ordering::SeqCst);
         self.wait_end.fetch_min(end, Ordering::SeqCst);
         Pumped { changed: VmSet::EMPTY, next: Next::At(end) }
     }
@@ -285,16 +284,21 @@ impl<'a, P: Port> Console<'a, P> {
     #[inline]
     pub fn is_due(&self, now: u64) -> bool {
         let ready = self.queues.ready.load(Ordering::Relaxed);
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        ready != 0
-            && ready & ARMED == 0
-            && (ready & !waiting != 0 || now >= self.wait_end.load(Ordering::Relaxed))
+        let end = self.wait_end.load(Ordering::Relaxed);
+        ready != 0 && ready & ARMED == 0 && (now >= end || end == u64::MAX)
     }
 
     /// Until when somebody waits, for more bytes or for another's line, if so:
     /// some CPU should then be awake and pump.
+    ///
+    /// There is none while nobody has anything to send, or while the UART's
+    /// interrupt is what goes on with it: a moment that has passed and that no
+    /// pump moves on would interrupt guests again and again, and sooner than
+    /// the UART ever could.
     pub fn deadline(&self) -> Option<u64> {
-        Some(self.wait_end.load(Ordering::Relaxed)).filter(|&end| end != u64::MAX)
+        let ready = self.queues.ready.load(Ordering::Relaxed);
+        let end = self.wait_end.load(Ordering::Relaxed);
+        (ready != 0 && ready & ARMED == 0 && end != u64::MAX).then_some(end)
     }
 
     /// Moves bytes to the UART until it is full, nobody has more, or those who
@@ -378,7 +382,6 @@ impl<'a, P: Port> Console<'a, P> {
         };
         // Before `ready` is read, so that a guest that isn't seen there has its
         // deadline after this.
-        self.waiting.store(0, Ordering::SeqCst);
         self.wait_end.store(u64::MAX, Ordering::SeqCst);
         loop {
             let staged = mux.staged();
@@ -404,7 +407,6 @@ impl<'a, P: Port> Console<'a, P> {
             match mux.choose(now, SourceSet::from_bits(ready)) {
                 Choice::Take(source, limit) => self.take(source, limit, now, mux, prompt, pumped),
                 Choice::WaitUntil(time) => {
-                    self.waiting.store(ready, Ordering::SeqCst);
                     self.wait_end.store(time, Ordering::SeqCst);
                     pumped.next = Next::At(time);
                     return ready;

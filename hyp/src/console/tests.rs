@@ -9,7 +9,7 @@ use super::port::{Port, Switch};
 use super::prompt::Command;
 use super::*;
 use crate::mmio::Width;
-use crate::vpl011::Level;
+use crate::vgic::Level;
 
 #[derive(Default)]
 struct Wire {
@@ -151,6 +151,27 @@ fn a_full_uart_arms_its_interrupt_and_goes_on_from_there() {
     assert_eq!(console.transmit_interrupt(0).next, Next::Idle);
     assert!(!port.wire(|wire| wire.transmit_interrupt));
     assert_eq!(port.screen(), "[debian] a\r\n");
+}
+
+#[test]
+fn a_line_said_while_the_uart_is_full_sets_no_time_that_nobody_can_meet() {
+    let port = FakePort::default();
+    let console = console(&port);
+    port.wire(|wire| wire.room = Some(4));
+    assert_eq!(prints(&console, DEBIAN, b"a\n", 0).next, Next::Room);
+    console.say(format_args!("meanwhile"));
+    assert_eq!((console.is_due(u64::MAX), console.deadline()), (false, None));
+}
+
+#[test]
+fn there_is_no_time_to_come_back_once_everything_is_sent() {
+    let port = FakePort::default();
+    let console = console(&port);
+    console.say(format_args!("hello"));
+    let _ = console.pump(0);
+    // As if the pump had come between queueing the line and noting the time.
+    console.wait_end.store(0, core::sync::atomic::Ordering::SeqCst);
+    assert_eq!((console.is_due(u64::MAX), console.deadline()), (false, None));
 }
 
 #[test]

@@ -7,15 +7,6 @@
 use crate::vcpu_set::MAX_VCPUS;
 use platform::intid::IntId;
 
-/// Which interrupt controller a guest has: the one its physical machine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GicVersion {
-    /// GICv2, with the CPU interface in memory.
-    V2,
-    /// GICv3, with redistributors, and the CPU interface in system registers.
-    V3,
-}
-
 /// GIC distributor (`VIRT_GIC_DIST`).
 pub const GICD_BASE: u64 = 0x0800_0000;
 /// Size of the distributor's frame.

@@ -101,3 +101,72 @@ impl GuestMemory {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{GuestMemory, OutsideMemory};
+    use crate::mem::pool::{CHUNK, Pieces};
+    use crate::vm::testing::memory;
+
+    const BASE: u64 = 0x4000_0000;
+
+    /// Two pieces that are not adjacent on the host, 6 MiB in all.
+    fn two_pieces() -> GuestMemory {
+        let pieces = [memory(2 * CHUNK), memory(CHUNK)];
+        GuestMemory::new(BASE, Pieces::from_slice(&pieces).expect("two fit"))
+    }
+
+    /// The byte at `ipa`, wherever it is.
+    fn byte(memory: &GuestMemory, ipa: u64) -> u8 {
+        let (start, piece) = memory
+            .pieces()
+            .find(|(start, piece)| (*start..start + piece.size).contains(&ipa))
+            .expect("inside");
+        let address = core::ptr::with_exposed_provenance::<u8>((piece.base + ipa - start) as usize);
+        // SAFETY: within the piece, which is leaked host memory.
+        unsafe { address.read() }
+    }
+
+    #[test]
+    fn pieces_follow_each_other_in_the_guest() {
+        let starts: Vec<u64> = two_pieces().pieces().map(|(start, _)| start).collect();
+        assert_eq!((starts, two_pieces().size()), (vec![BASE, BASE + 2 * CHUNK], 3 * CHUNK));
+    }
+
+    #[test]
+    fn only_what_is_wholly_inside_is_inside() {
+        let memory = two_pieces();
+        let end = BASE + 3 * CHUNK;
+        let inside = [(BASE, 1), (BASE, 3 * CHUNK), (end, 0)].map(|(ipa, size)| memory.contains(ipa, size));
+        let outside = [(BASE - 1, 2), (end - 1, 2), (BASE, u64::MAX), (u64::MAX, 1), (0, 0)]
+            .map(|(ipa, size)| memory.contains(ipa, size));
+        assert_eq!((inside, outside), ([true; 3], [false; 5]));
+    }
+
+    #[test]
+    fn a_write_across_pieces_arrives_in_both() {
+        let memory = two_pieces();
+        let border = BASE + 2 * CHUNK;
+        memory.write(border - 2, &[1, 2, 3, 4]).expect("inside");
+        let seen: Vec<u8> = (border - 3..border + 3).map(|ipa| byte(&memory, ipa)).collect();
+        assert_eq!(seen, [0, 1, 2, 3, 4, 0]);
+    }
+
+    #[test]
+    fn zeroing_across_pieces_clears_that_range_and_no_more() {
+        let memory = two_pieces();
+        let border = BASE + 2 * CHUNK;
+        memory.write(border - 4, &[9; 8]).expect("inside");
+        memory.zero(border - 2, 3).expect("inside");
+        let seen: Vec<u8> = (border - 4..border + 4).map(|ipa| byte(&memory, ipa)).collect();
+        assert_eq!(seen, [9, 9, 0, 0, 0, 9, 9, 9]);
+    }
+
+    #[test]
+    fn a_write_that_sticks_out_changes_nothing() {
+        let memory = two_pieces();
+        let last = BASE + 3 * CHUNK - 1;
+        assert_eq!(memory.write(last, &[1, 2]), Err(OutsideMemory { ipa: last, size: 2 }));
+        assert_eq!(byte(&memory, last), 0);
+    }
+}

@@ -169,16 +169,17 @@ const fn when(condition: bool, bits: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sysreg::id::{GicVersion, GuestShape, HostId, IdView};
+    use super::super::sysreg::id::{GuestShape, HostId, IdView};
     use super::super::sysreg::register::*;
     use super::TrapControls;
+    use crate::vgic::Version;
 
     /// Controls of a machine whose every CPU has `values`, and zeros otherwise.
     fn controls(values: &[(SysReg, u64)], event_counters: u64) -> TrapControls {
         let host = HostId::read_with(|wanted| {
             values.iter().find(|(register, _)| *register == wanted).map_or(0, |(_, value)| *value)
         });
-        let guest = IdView::new(&[host], GuestShape { ipa_bits: 40, gic: GicVersion::V3 });
+        let guest = IdView::new(&[host], GuestShape { ipa_bits: 40, gic: Version::V3 });
         TrapControls::new(&host, &guest, event_counters)
     }
 

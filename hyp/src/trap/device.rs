@@ -26,7 +26,6 @@ pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, ipa:
             // Found first: a read may have side effects and must happen once.
             let slot = regs.slot(number)?;
             let (vgic, me) = (&vcpu.vm.vgic, vcpu.index);
-            let mut leave = Leave::Stay;
             let value = match place(vcpu, ipa)? {
                 Place::Distributor(offset) => {
                     irq::with_list_registers(vgic.version(), |lrs| vgic.dist_read(me, offset, width, lrs))
@@ -37,14 +36,14 @@ pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, abort: DataAbort, ipa:
                 Place::Console(offset) => {
                     let reading = vcpu.vm.console.read(offset, width);
                     if reading.line.is_some() {
-                        leave = console_line(vcpu);
+                        console_line(vcpu);
                     }
                     reading.value
                 }
             };
             *slot = access.loaded(value);
             vcpu.count(ExitKind::Device);
-            Some(leave)
+            Some(Leave::Stay)
         }
         Direction::Write => {
             let value = access.stored(regs.get(number)?);
@@ -85,35 +84,35 @@ fn place(vcpu: &Vcpu, ipa: u64) -> Option<Place> {
 #[inline(never)]
 fn write(vcpu: &Vcpu, ipa: u64, width: Width, value: u64) -> Option<Leave> {
     let (vgic, me) = (&vcpu.vm.vgic, vcpu.index);
-    Some(match place(vcpu, ipa)? {
-        Place::Distributor(offset) => irq::kick_others(
-            vcpu,
-            irq::with_list_registers(vgic.version(), |lrs| vgic.dist_write(me, offset, width, value, lrs)),
-        ),
-        Place::Redistributor(of, offset) => irq::kick_others(
-            vcpu,
-            irq::with_list_registers(vgic.version(), |lrs| {
-                vgic.redist_write(me, of, offset, width, value, lrs)
-            }),
-        ),
-        Place::Console(offset) => write_console(vcpu, offset, width, value),
-    })
+    let others = match place(vcpu, ipa)? {
+        Place::Distributor(offset) => {
+            irq::with_list_registers(vgic.version(), |lrs| vgic.dist_write(me, offset, width, value, lrs))
+        }
+        Place::Redistributor(of, offset) => irq::with_list_registers(vgic.version(), |lrs| {
+            vgic.redist_write(me, of, offset, width, value, lrs)
+        }),
+        Place::Console(offset) => return Some(write_console(vcpu, offset, width, value)),
+    };
+    irq::kick_others(vcpu, others);
+    Some(Leave::Stay)
 }
 
 #[inline(never)]
 fn write_console(vcpu: &Vcpu, offset: u64, width: Width, value: u64) -> Leave {
     let effects = vcpu.vm.console.write(offset, width, value);
-    let leave = if effects.queued { terminal::guest_wrote(vcpu.vm.id) } else { Leave::Stay };
-    if effects.line.is_some() { console_line(vcpu).or(leave) } else { leave }
+    if effects.line.is_some() {
+        console_line(vcpu);
+    }
+    if effects.queued { terminal::guest_wrote(vcpu.vm.id) } else { Leave::Stay }
 }
 
 /// The console's interrupt line has changed: shows it to this vCPU if it is
 /// the one that gets it, and calls whoever else does.
 #[inline(never)]
-fn console_line(vcpu: &Vcpu) -> Leave {
+fn console_line(vcpu: &Vcpu) {
     let wake: VcpuSet = vcpu.vm.show_console_line();
     if wake.contains(vcpu.index) {
         irq::show_interrupts(vcpu);
     }
-    irq::kick_others(vcpu, wake.without(vcpu.index))
+    irq::kick_others(vcpu, wake.without(vcpu.index));
 }

@@ -3,9 +3,9 @@
 //! A handler gets the registers that a function may clobber, and the vCPU. It
 //! either does what the guest asked and returns [`Leave::Stay`], and the guest
 //! goes on some thirty instructions later; or it says why `run_guest` has to
-//! return, and [`super::handle`] does the rest with the full register set. No
-//! handler allocates, formats, or takes a lock that another vCPU may hold for
-//! long. What is emulated is written once, over [`Gprs`]: an access through one
+//! return, and [`super::handle`] does the rest with the full register set. None of
+//! the frequent ones allocates, formats, or takes a lock that another vCPU may hold
+//! for long. What is emulated is written once, over [`Gprs`]: an access through one
 //! of x19 to x29, which are not in the fast frame, comes a second time with a
 //! frame that has them.
 
@@ -50,7 +50,7 @@ impl Leave {
 
 /// A synchronous exception from the guest. Each kind is a function of its own,
 /// called last, so that none pays for the registers that another one needs.
-pub(crate) extern "C" fn on_sync(frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
+pub fn on_sync(frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
     let esr = Esr::new(arch::exit_syndrome());
     match Syndrome::decode(esr) {
         Syndrome::Hvc(0) => hypercall(frame, vcpu),
@@ -62,7 +62,7 @@ pub(crate) extern "C" fn on_sync(frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
 }
 
 /// The same again for an instruction that names one of x19 to x29.
-pub(crate) extern "C" fn on_sync_whole(frame: &mut WholeFrame, vcpu: &Vcpu) -> u32 {
+pub fn on_sync_whole(frame: &mut WholeFrame, vcpu: &Vcpu) -> u32 {
     let esr = Esr::new(arch::exit_syndrome());
     let done = match Syndrome::decode(esr) {
         Syndrome::SysReg(access) => system::emulate(frame, vcpu, access),
@@ -113,12 +113,12 @@ fn finish(done: Option<Leave>, esr: Esr, otherwise: Leave) -> u32 {
 }
 
 /// A physical interrupt while the guest ran.
-pub(crate) extern "C" fn on_irq(_frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
+pub fn on_irq(_frame: &mut FastFrame, vcpu: &Vcpu) -> u32 {
     vcpu.count(ExitKind::Interrupt);
     irq::handle_one(vcpu) as u32
 }
 
 /// A system error: something in the machine failed on the guest's behalf.
-pub(crate) extern "C" fn on_serror(_frame: &mut FastFrame, _vcpu: &Vcpu) -> u32 {
+pub fn on_serror(_frame: &mut FastFrame, _vcpu: &Vcpu) -> u32 {
     Leave::SystemError as u32
 }

@@ -4,7 +4,7 @@
 use super::inject::{Exception, Interrupted, PstateBits};
 use super::smccc::{self, Conduit};
 use super::sysreg::register::{ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1};
-use super::sysreg::{self, SysReg, SysRegOutcome, TimerRegister};
+use super::sysreg::{self, SysReg, SysRegOutcome};
 use super::{Leave, system, wait};
 use crate::arch::{self, FaultRegisters, Gprs};
 use crate::exit::{DataAbort, Direction, Esr, InstructionAbort, Syndrome, SysRegAccess, fault_ipa};
@@ -13,7 +13,7 @@ use crate::log::{debug, warn};
 use crate::task::Task;
 use crate::terminal::say;
 use crate::vcpu::{Attention, ExitKind};
-use crate::vgic::SgiRegister;
+use crate::vpsci::{Outcome, PowerState, PoweredVm};
 use crate::vtimer::Register;
 
 /// What the vCPU does next.
@@ -123,7 +123,8 @@ fn call(task: &mut Task, conduit: Conduit, immediate: u16) -> Next {
 /// Ends the VM's run. The vCPU is parked as soon as its loop looks at the
 /// VM's state, before it could execute another instruction.
 fn end(task: &Task, ending: Ending) -> Next {
-    task.vcpu.vm.end(ending);
+    // Whoever was faster ends or pauses the VM, which parks this vCPU as well.
+    let _ = task.vcpu.vm.end(ending);
     Next::Go
 }
 
@@ -138,7 +139,7 @@ fn system_register(task: &mut Task, access: SysRegAccess) -> Next {
         }
         SysRegOutcome::Written => {}
         SysRegOutcome::Sgi(register) => {
-            system::send_sgi(vcpu, sgi_register(register), value);
+            system::send_sgi(vcpu, register, value);
         }
         SysRegOutcome::Timer(register) => physical_timer(task, access, register, number, value),
         SysRegOutcome::DebugWritten => arch::load_debug(&task.debug.hardware()),
@@ -152,22 +153,8 @@ fn system_register(task: &mut Task, access: SysRegAccess) -> Next {
     Next::Go
 }
 
-/// The same register in the virtual GIC's words.
-fn sgi_register(register: sysreg::SgiRegister) -> SgiRegister {
-    match register {
-        sysreg::SgiRegister::Group0 => SgiRegister::Sgi0R,
-        sysreg::SgiRegister::Group1 => SgiRegister::Sgi1R,
-        sysreg::SgiRegister::OtherGroup1 => SgiRegister::Asgi1R,
-    }
-}
-
-fn physical_timer(task: &mut Task, access: SysRegAccess, register: TimerRegister, number: u8, value: u64) {
+fn physical_timer(task: &mut Task, access: SysRegAccess, register: Register, number: u8, value: u64) {
     let now = arch::counter();
-    let register = match register {
-        TimerRegister::Control => Register::Control,
-        TimerRegister::CompareValue => Register::Compare,
-        TimerRegister::TimerValue => Register::Value,
-    };
     match access.direction() {
         Direction::Read => {
             let value = task.ptimer.read(register, now);

@@ -23,5 +23,5 @@ mod system;
 mod wait;
 
 pub use entry::Leave;
-pub(crate) use entry::{on_irq, on_serror, on_sync, on_sync_whole};
+pub use entry::{on_irq, on_serror, on_sync, on_sync_whole};
 pub use handle::{Next, handle};

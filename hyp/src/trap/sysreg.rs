@@ -26,6 +26,8 @@ pub use id::IdView;
 pub use register::SysReg;
 
 use crate::exit::{Direction, SysRegAccess};
+use crate::vgic::SgiRegister;
+use crate::vtimer::Register;
 use debug::Answer;
 use register::{
     ACTLR_EL1, CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTP_TVAL_EL0, ICC_ASGI1R_EL1, ICC_SGI0R_EL1, ICC_SGI1R_EL1,
@@ -45,34 +47,12 @@ pub enum SysRegOutcome {
     /// Inject an undefined instruction exception.
     Undefined,
     /// The physical timer, which the guest does not own: for the virtual timer to read or write.
-    Timer(TimerRegister),
+    Timer(Register),
     /// The guest sends an SGI: for the vGIC, with the value written.
     Sgi(SgiRegister),
     /// Written, and what the CPU's debug registers must hold may have changed: load
     /// [`DebugRegisters::hardware`] before going back.
     DebugWritten,
-}
-
-/// A register of the EL1 physical timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimerRegister {
-    /// CNTP_CTL_EL0.
-    Control,
-    /// CNTP_CVAL_EL0.
-    CompareValue,
-    /// CNTP_TVAL_EL0.
-    TimerValue,
-}
-
-/// Which of the three registers an SGI was sent with; they differ in the group they signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SgiRegister {
-    /// ICC_SGI1R_EL1: Group 1 of the current Security state.
-    Group1,
-    /// ICC_ASGI1R_EL1: Group 1 of the other Security state.
-    OtherGroup1,
-    /// ICC_SGI0R_EL1: Group 0.
-    Group0,
 }
 
 /// Decides a trapped `access`; `value` is what the guest writes (its register Rt, zero for XZR).
@@ -84,7 +64,7 @@ pub fn emulate(access: SysRegAccess, value: u64, ids: &IdView, debug: &mut Debug
         return SysRegOutcome::Read(seen);
     }
     if register.is(ICC_SGI1R_EL1) && access.direction() == Direction::Write {
-        return SysRegOutcome::Sgi(SgiRegister::Group1);
+        return SysRegOutcome::Sgi(SgiRegister::Sgi1R);
     }
     emulate_rare(register, access.direction(), value, debug)
 }
@@ -100,11 +80,11 @@ fn emulate_rare(
 ) -> SysRegOutcome {
     use Direction::{Read, Write};
     match (register, direction) {
-        (CNTP_CTL_EL0, _) => SysRegOutcome::Timer(TimerRegister::Control),
-        (CNTP_CVAL_EL0, _) => SysRegOutcome::Timer(TimerRegister::CompareValue),
-        (CNTP_TVAL_EL0, _) => SysRegOutcome::Timer(TimerRegister::TimerValue),
-        (ICC_SGI0R_EL1, Write) => SysRegOutcome::Sgi(SgiRegister::Group0),
-        (ICC_ASGI1R_EL1, Write) => SysRegOutcome::Sgi(SgiRegister::OtherGroup1),
+        (CNTP_CTL_EL0, _) => SysRegOutcome::Timer(Register::Control),
+        (CNTP_CVAL_EL0, _) => SysRegOutcome::Timer(Register::Compare),
+        (CNTP_TVAL_EL0, _) => SysRegOutcome::Timer(Register::Value),
+        (ICC_SGI0R_EL1, Write) => SysRegOutcome::Sgi(SgiRegister::Sgi0R),
+        (ICC_ASGI1R_EL1, Write) => SysRegOutcome::Sgi(SgiRegister::Asgi1R),
         // SRE, DFB and DIB are one and stay so: there is no memory-mapped CPU interface.
         (ICC_SRE_EL1, Read) => SysRegOutcome::Read(0b111),
         (ICC_SRE_EL1, Write) => SysRegOutcome::Written,
@@ -121,10 +101,11 @@ fn emulate_rare(
 
 #[cfg(test)]
 mod tests {
-    use super::id::{GicVersion, GuestShape, HostId};
+    use super::id::{GuestShape, HostId};
     use super::register::*;
     use super::*;
     use crate::exit::{Esr, Syndrome};
+    use crate::vgic::Version;
 
     /// The outcome of a guest reading or writing `register`.
     fn outcome(register: SysReg, direction: Direction, value: u64) -> SysRegOutcome {
@@ -135,7 +116,7 @@ mod tests {
             panic!("class 0x18")
         };
         let cpu = HostId::read_with(|_| 0x1111_1111);
-        let ids = IdView::new(&[cpu], GuestShape { ipa_bits: 40, gic: GicVersion::V3 });
+        let ids = IdView::new(&[cpu], GuestShape { ipa_bits: 40, gic: Version::V3 });
         emulate(access, value, &ids, &mut DebugRegisters::new())
     }
 
@@ -155,8 +136,7 @@ mod tests {
     #[test]
     fn sgi_goes_to_the_vgic() {
         let outcomes = [ICC_SGI1R_EL1, ICC_ASGI1R_EL1, ICC_SGI0R_EL1].map(write);
-        let expected =
-            [SgiRegister::Group1, SgiRegister::OtherGroup1, SgiRegister::Group0].map(SysRegOutcome::Sgi);
+        let expected = [SgiRegister::Sgi1R, SgiRegister::Asgi1R, SgiRegister::Sgi0R].map(SysRegOutcome::Sgi);
         assert_eq!(outcomes, expected);
     }
 
@@ -168,8 +148,7 @@ mod tests {
     #[test]
     fn physical_timer_goes_to_the_virtual_timer() {
         let outcomes = [CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTP_TVAL_EL0].map(write);
-        let expected = [TimerRegister::Control, TimerRegister::CompareValue, TimerRegister::TimerValue]
-            .map(SysRegOutcome::Timer);
+        let expected = [Register::Control, Register::Compare, Register::Value].map(SysRegOutcome::Timer);
         assert_eq!(outcomes, expected);
     }
 

@@ -15,23 +15,22 @@ use crate::vgic::SgiRegister;
 pub(super) fn emulate<R: Gprs>(regs: &mut R, vcpu: &Vcpu, access: SysRegAccess) -> Option<Leave> {
     let register = SysReg::of(access);
     let number = access.register().unwrap_or(31);
-    let leave = if let Some(value) = vcpu.vm.ids.read(register) {
+    if let Some(value) = vcpu.vm.ids.read(register) {
         *regs.slot(number)? = value;
-        Leave::Stay
     } else if register.is(ICC_SGI1R_EL1) && access.direction() == Direction::Write {
-        send_sgi(vcpu, SgiRegister::Sgi1R, regs.get(number)?)
+        send_sgi(vcpu, SgiRegister::Sgi1R, regs.get(number)?);
     } else {
         return None;
-    };
+    }
     vcpu.count(ExitKind::SystemRegister);
-    Some(leave)
+    Some(Leave::Stay)
 }
 
 /// Sends an SGI to whom `value` names.
 #[inline]
-pub(super) fn send_sgi(vcpu: &Vcpu, register: SgiRegister, value: u64) -> Leave {
+pub(super) fn send_sgi(vcpu: &Vcpu, register: SgiRegister, value: u64) {
     let others = irq::with_list_registers(vcpu.vm.vgic.version(), |lrs| {
         vcpu.vm.vgic.write_sgi_register(vcpu.index, register, value, lrs)
     });
-    irq::kick_others(vcpu, others)
+    irq::kick_others(vcpu, others);
 }

@@ -58,6 +58,8 @@ pub struct Board<'dt> {
     pub bootargs: Option<&'dt str>,
     /// The initial ramdisk: our bundle.
     pub initrd: Option<Region>,
+    /// Random bytes from the firmware; empty if it gave none.
+    pub rng_seed: &'dt [u8],
     tree: Tree<'dt>,
     /// With the blamed node's offset: a [`Problem`] itself is too large to move about sixteen of.
     problems: Vec<(Option<u32>, ProblemKind<'dt>), MAX_PROBLEMS>,

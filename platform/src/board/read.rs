@@ -72,6 +72,7 @@ impl<'dt> Reader<'dt> {
                 bcm2835_pm: None,
                 bootargs: None,
                 initrd: None,
+                rng_seed: &[],
                 problems: Vec::new(),
             },
             chosen: Chosen::default(),
@@ -85,6 +86,7 @@ impl<'dt> Reader<'dt> {
     /// Takes over what `/chosen` said, if there was one.
     fn chosen(&mut self) -> Chosen<'dt> {
         self.board.initrd = self.chosen.initrd;
+        self.board.rng_seed = self.chosen.rng_seed;
         match str::from_utf8(self.chosen.bootargs) {
             Ok(bootargs) if !bootargs.is_empty() => self.board.bootargs = Some(bootargs),
             Ok(_) => {}

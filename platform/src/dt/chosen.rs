@@ -14,6 +14,8 @@ pub struct Chosen<'dt> {
     pub stdout: &'dt [u8],
     /// The initial ramdisk.
     pub initrd: Option<Region>,
+    /// Random bytes from the firmware (`rng-seed`).
+    pub rng_seed: &'dt [u8],
 }
 
 impl<'dt> Chosen<'dt> {
@@ -28,6 +30,7 @@ impl<'dt> Chosen<'dt> {
         Self {
             bootargs: string(b"bootargs").unwrap_or(&[]),
             stdout: string(b"stdout-path").or_else(|| string(b"linux,stdout-path")).unwrap_or(&[]),
+            rng_seed: node.property(b"rng-seed").unwrap_or(&[]),
             initrd: initrd(node.property(b"linux,initrd-start"), node.property(b"linux,initrd-end")),
         }
     }

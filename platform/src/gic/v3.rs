@@ -253,7 +253,7 @@ mod tests {
         let all = frames.registers();
         all.write32(0x14, 0x2);
         let redistributor =
-            Redistributor::find(0, PAIR, None, 0, |address| all.skip(address)).expect("is there");
+            Redistributor::find(0, PAIR, None, 0, |address| Some(all.skip(address))).expect("is there");
         redistributor.init();
         assert_eq!(all.read32(0x14), 0);
         assert_eq!((all.read32(0x1_0180), all.read32(0x1_0080)), (u32::MAX, u32::MAX));
@@ -265,7 +265,7 @@ mod tests {
         let mut frames = frames();
         let all = frames.registers();
         let redistributor =
-            Redistributor::find(0, 4 * PAIR, None, 1, |address| all.skip(address)).expect("is there");
+            Redistributor::find(0, 4 * PAIR, None, 1, |address| Some(all.skip(address))).expect("is there");
         redistributor.set_active(IntId::ppi(11), Active::Yes);
         assert_eq!(all.read32(PAIR + 0x1_0300), 1 << 27);
     }

@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
+use hyp::guest::dtb::{self, GuestMachine, RNG_SEED_LEN, TooLong};
+use hyp::vgic::Version;
 
 use crate::bundle;
 use crate::console::Session;
 use crate::expect::Script;
-use crate::image;
+use crate::image::{self, write_if_changed};
 use crate::layout::Layout;
 use crate::qemu::{self, Boot, Entry, Machine};
 use crate::scenario::{self, End, Plan};
@@ -67,6 +69,7 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
             }
         }
     }
+    count_from_reset(&mut figures);
     let missed = table::print(&figures);
     if failed != 0 {
         bail!("{failed} of the machines did not get through");
@@ -75,6 +78,14 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
         bail!("{missed} limits are missed");
     }
     Ok(())
+}
+
+/// Debian's clock begins with its kernel; what a guest of its size waits for that is measured apart.
+fn count_from_reset(figures: &mut Figures) {
+    let reset = figures.ours.get("large_reset_physical").copied();
+    if let Some(to_init) = figures.ours.get_mut("debian_to_init") {
+        *to_init += reset.unwrap_or_default();
+    }
 }
 
 /// Boots one set-up and gathers what it prints.
@@ -95,7 +106,11 @@ fn measure(layout: &Layout, setup: &Setup, entry: Entry) -> Result<BTreeMap<Stri
         }
     }
     let plan = Plan { script, end: End::PowerOff, timeout: TIMEOUT };
-    let mut session = Session::start(qemu::command(layout, &machine, &boot, &[]), None)?;
+    let extra = match (entry, setup.workload) {
+        (Entry::Kernel, Workload::Debian) => guests_device_tree(layout, setup)?,
+        _ => Vec::new(),
+    };
+    let mut session = Session::start(qemu::command(layout, &machine, &boot, &extra), None)?;
     scenario::play(&mut session, &plan, |_| Ok(()))??;
     let lines = session.transcript().lines();
     let found: BTreeMap<String, u64> = lines.iter().filter_map(|line| figure(line)).collect();
@@ -121,6 +136,26 @@ fn on_bare_machine(layout: &Layout, setup: &Setup) -> Boot {
         Workload::Debian => (layout.debian_kernel(), Some(layout.debian_initrd()), "console=ttyAMA0 quiet"),
     };
     Boot { entry: Entry::Kernel, kernel, initrd, cmdline: cmdline.into() }
+}
+
+/// QEMU arguments that make the bare machine look like a guest's: its own tree has devices that Debian's kernel spends
+/// a tenth of its time on, and no guest has.
+fn guests_device_tree(layout: &Layout, setup: &Setup) -> Result<Vec<String>> {
+    let tree = dtb::build(&GuestMachine {
+        name: "debian",
+        cpus: usize::from(setup.cpus),
+        memory: u64::from(setup.memory) << 20,
+        gic: if setup.gic == 2 { Version::V2 } else { Version::V3 },
+        cmdline: "",
+        initrd: None,
+        timer_hz: None,
+        rng_seed: &[0x5a; RNG_SEED_LEN],
+        kaslr_seed: 0,
+    });
+    let tree = tree.map_err(|TooLong| anyhow!("the guest's device tree is too long"))?;
+    let place = layout.build().join("bench/guest.dtb");
+    write_if_changed(&place, &tree)?;
+    Ok(vec!["-dtb".into(), place.to_string_lossy().into_owned()])
 }
 
 /// `bench NAME VALUE` of our guest, or what Debian's init says about the kernel's way to it.

@@ -22,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 
 const GUESTS: Guests = Guests::Packed("tests/system/conformance.toml");
 
+/// What that description gives the guest.
+const GUEST_CPUS: u8 = 2;
+
 struct Place {
     name: &'static str,
     gic: u8,
@@ -54,6 +57,7 @@ pub(super) fn jobs(layout: &Layout) -> Vec<Job<'_>> {
 
 fn work(layout: &Layout, name: &str, place: &Place, entry: Entry) -> Result<Tally> {
     let Place { gic, cpu, cpus, .. } = *place;
+    let cpus = if entry == Entry::Kernel { GUEST_CPUS } else { cpus };
     let machine = Machine { gic, cpu: cpu.into(), cpus, memory: 512, ..Machine::default() };
     let mut session = match entry {
         Entry::Hypervisor => start_hypervisor(layout, &machine, GUESTS, name, &[])?,

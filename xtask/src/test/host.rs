@@ -67,21 +67,36 @@ fn is_missing(program: &str) -> bool {
     missing
 }
 
-/// All packages that run on this machine; cargo's own summary lines are added up.
+/// All packages that run on this machine. Cargo's own lines are counted; what is no test's fault is a failure of its own.
 fn unit_tests(layout: &Layout) -> Result<Tally> {
     let mut command = cargo("test");
-    command.current_dir(layout.root()).arg("--target-dir").arg(layout.target());
-    let output = process::capture(command.arg("--no-fail-fast"))?;
-    let passed = output.lines().filter_map(passed_in).sum();
-    if passed == 0 {
-        bail!("cargo ran no test at all");
+    command.current_dir(layout.root()).arg("--target-dir").arg(layout.target()).arg("--no-fail-fast");
+    let output = process::output(&mut command)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let tally = count(&text);
+    if tally.passed + tally.failures.len() == 0 {
+        bail!("cargo ran no test at all\n{}", process::last_words(&output));
     }
-    Ok(Tally { passed, failures: Vec::new() })
+    if !output.status.success() {
+        eprintln!("{text}");
+        if tally.failures.is_empty() {
+            bail!("not all tests could be run\n{}", process::last_words(&output));
+        }
+    }
+    Ok(tally)
 }
 
-/// The 53 of `test result: ok. 53 passed; 0 failed; ...`.
+/// Adds up `test result: ok. 53 passed; 0 failed; ...` and collects `test NAME ... FAILED`.
+fn count(output: &str) -> Tally {
+    let failed = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    Tally {
+        passed: output.lines().filter_map(passed_in).sum(),
+        failures: output.lines().filter_map(failed).map(|name| format!("unit test {name}")).collect(),
+    }
+}
+
 fn passed_in(line: &str) -> Option<usize> {
-    let counts = line.strip_prefix("test result: ok. ")?;
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     counts.split_once(" passed")?.0.parse().ok()
 }
 
@@ -93,16 +108,20 @@ fn cargo(task: &str) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::passed_in;
+    use super::count;
+    use crate::test::job::Tally;
 
     #[test]
-    fn summary_line_gives_its_count() {
-        let line = "test result: ok. 53 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
-        assert_eq!(passed_in(line), Some(53));
+    fn summaries_are_added_up_and_failures_named() {
+        let output = "test a::b ... ok\n\
+                      test result: ok. 53 passed; 0 failed; 0 ignored\n\
+                      test c::d ... FAILED\n\
+                      test result: FAILED. 4 passed; 1 failed; 0 ignored\n";
+        assert_eq!(count(output), Tally { passed: 57, failures: vec!["unit test c::d".to_owned()] });
     }
 
     #[test]
-    fn other_lines_give_none() {
-        assert_eq!(passed_in("test frames::tests::x ... ok"), None);
+    fn output_without_tests_counts_nothing() {
+        assert_eq!(count("error: could not compile"), Tally::default());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Main type: [`Options`]; main function: [`run`]. The rings, from the inside out: [`host`] (format, lints, unit tests),
 //! [`conformance`] (claims checked by a small guest, on the hypervisor and on a bare machine), [`system`] (whole boots
-//! played by a script). The first ring runs alone, because it uses all of the machine; QEMU runs two at a time.
+//! played by a script). Only the last runs two jobs at a time: the others use all of the machine, or need time to be true.
 //!
 //! Parts: [`job`] runs and counts.
 
@@ -50,20 +50,25 @@ enum Ring {
 /// Runs them; fails if one of them does, or if there is none.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
     let on_host = select(options, host::jobs(layout));
-    let in_qemu =
-        select(options, [conformance::jobs(layout), system::jobs(layout)].into_iter().flatten().collect());
-    if on_host.is_empty() && in_qemu.is_empty() {
+    let claims = select(options, conformance::jobs(layout));
+    let boots = select(options, system::jobs(layout));
+    let all = || on_host.iter().chain(&claims).chain(&boots);
+    if all().next().is_none() {
         bail!("no test has `{}` in its name", options.filter);
     }
     if options.list {
-        on_host.iter().chain(&in_qemu).for_each(|job| println!("{}", job.name));
+        all().for_each(|job| println!("{}", job.name));
         return Ok(());
     }
     setup::ensure(layout, &[Part::Rust])?;
     let mut tally = job::run(&on_host, 1);
-    if !in_qemu.is_empty() {
+    if !claims.is_empty() || !boots.is_empty() {
         match prepare(layout) {
-            Ok(()) => tally.add(job::run(&in_qemu, job::QEMU_AT_ONCE)),
+            Ok(()) => {
+                // Claims about time need CPUs that really run side by side.
+                tally.add(job::run(&claims, 1));
+                tally.add(job::run(&boots, job::QEMU_AT_ONCE));
+            }
             Err(error) => tally.add(Tally::failure(format!("cannot run anything in QEMU: {error:#}"))),
         }
     }

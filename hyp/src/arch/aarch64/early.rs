@@ -83,7 +83,7 @@ pub(super) extern "C" fn early_main(dtb: u64) {
     };
     stage(b"\r\nentresol: boot 1");
     match fill_tables() {
-        Ok(()) => stage(b" 2"),
+        Ok(()) => stage(b" 2\r\n"),
         Err(_) => {
             stage(b"\r\nentresol: CRASH the boot page tables are too small for this image\r\n");
             loop {
@@ -107,7 +107,7 @@ pub(super) extern "C" fn early_refuse_el1(dtb: u64) {
 /// "Flattened Devicetree format": magic and total size, big endian).
 fn device_tree(address: u64) -> Option<&'static [u8]> {
     const LARGEST: u32 = 2 << 20;
-    if address == 0 || address % 8 != 0 {
+    if address == 0 || !address.is_multiple_of(8) {
         return None;
     }
     // SAFETY: the boot protocol puts a device tree here. Boards without one
@@ -148,8 +148,9 @@ fn fill_tables() -> Result<(), super::el2_tables::TableError> {
     tables.clear_root();
     tables.map(image, image, PAGE, Purpose::Text)?;
     tables.map(TRAMPOLINE | image, image, PAGE, Purpose::Text)?;
+    let used = &raw mut boot_pool_used;
     // SAFETY: only this CPU runs; boot.S and `take_boot_tables` read it later.
-    unsafe { (&raw mut boot_pool_used).write_volatile(tables.next_free()) };
+    unsafe { used.write_volatile(tables.next_free()) };
     Ok(())
 }
 
@@ -157,8 +158,9 @@ fn fill_tables() -> Result<(), super::el2_tables::TableError> {
 pub(super) fn take_boot_tables() -> Tables {
     let offset = image_offset();
     let physical = |address: u64| address.wrapping_sub(offset);
+    let used = &raw const boot_pool_used;
     // SAFETY: written by `fill_tables`, read once under the lock of `mmu`.
-    let next = unsafe { (&raw const boot_pool_used).read_volatile() };
+    let next = unsafe { used.read_volatile() };
     // SAFETY: boot memory is mapped at its link address; `mmu` keeps the only copy.
     unsafe { Tables::new(physical(here!(boot_l0)), next, physical(here!(boot_pool_end)), offset) }
 }
@@ -180,11 +182,13 @@ pub fn image_size() -> u64 {
 
 /// Whether `address` can be that of an instruction in the image.
 pub(super) fn is_code(address: u64) -> bool {
-    address % 4 == 0 && (here!(__image_start)..here!(__text_end)).contains(&address)
+    address.is_multiple_of(4) && (here!(__image_start)..here!(__text_end)).contains(&address)
 }
 
 /// What `early_main` found out.
 pub fn handoff() -> Handoff {
-    // SAFETY: `early_main` wrote it before the MMU was on; read-only since.
-    unsafe { (*HANDOFF.0.get()).assume_init() }
+    // SAFETY: nothing writes it any more.
+    let handoff = unsafe { HANDOFF.0.get().read() };
+    // SAFETY: `early_main` wrote it before the MMU was on.
+    unsafe { handoff.assume_init() }
 }

@@ -165,6 +165,12 @@ impl PointerKeys {
 #[repr(C, align(16))]
 pub struct Simd([u64; 66]);
 
+impl Default for Simd {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Simd {
     /// All zero, as after reset.
     pub const fn new() -> Self {

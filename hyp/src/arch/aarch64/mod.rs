@@ -42,12 +42,12 @@ pub use random::random;
 pub use timer::{VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter};
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
-use super::GuestRegs;
-use crate::crash::FailedFrame;
+use super::{FastFrame, GuestRegs, WholeFrame};
+use crate::crash::{self, FailedFrame};
 use crate::exit::Esr;
 use crate::percpu::{MAX_CPUS, PerCpu};
-use crate::trap::advance::past_instruction;
 use crate::trap::sysreg::id::HostId;
+use crate::trap::{self, advance::past_instruction};
 use crate::vcpu::Vcpu;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -93,12 +93,12 @@ core::arch::global_asm!(include_str!("memory.S"));
 
 core::arch::global_asm!(
     include_str!("vectors.S"),
-    on_sync = sym crate::trap::on_sync,
-    on_sync_whole = sym crate::trap::on_sync_whole,
+    on_sync = sym on_sync,
+    on_sync_whole = sym on_sync_whole,
     more = const crate::trap::Leave::MoreRegisters as u32,
-    on_irq = sym crate::trap::on_irq,
-    on_serror = sym crate::trap::on_serror,
-    failed = sym crate::crash::el2_failed,
+    on_irq = sym on_irq,
+    on_serror = sym on_serror,
+    failed = sym failed,
     failed_size = const size_of::<FailedFrame>(),
     regs_pc = const offset_of!(GuestRegs, pc),
     percpu_emergency = const offset_of!(PerCpu, emergency_stack),
@@ -123,6 +123,24 @@ pub fn image_address() -> u64 {
     IMAGE.load(Ordering::Relaxed)
 }
 
+/// What the vectors call: the C side of the functions in `trap` and `crash`.
+macro_rules! upcalls {
+    ($($name:ident($frame:ty) => $to:path;)*) => {
+        $(extern "C" fn $name(frame: &mut $frame, vcpu: &Vcpu) -> u32 { $to(frame, vcpu) })*
+    };
+}
+
+upcalls! {
+    on_sync(FastFrame) => trap::on_sync;
+    on_sync_whole(WholeFrame) => trap::on_sync_whole;
+    on_irq(FastFrame) => trap::on_irq;
+    on_serror(FastFrame) => trap::on_serror;
+}
+
+extern "C" fn failed(slot: u64, frame: &FailedFrame) -> ! {
+    crash::el2_failed(slot, frame)
+}
+
 unsafe extern "C" {
     fn guest_enter(regs: *mut GuestRegs, vcpu: *const ()) -> u32;
     fn copy_blocks(to: *mut u8, from: *const u8, blocks: usize);
@@ -133,7 +151,7 @@ unsafe extern "C" {
 /// guest; returns what that handler returned.
 ///
 /// The caller has loaded everything else that is this vCPU's (EL1 state, stage
-/// 2, timer, virtual interface): see [`crate::resident`].
+/// 2, timer, virtual interface): see [`crate::task`].
 pub fn run_guest(regs: &mut GuestRegs, vcpu: &Vcpu) -> u32 {
     // SAFETY: `regs` outlives the call and is written by nobody else during
     // it; the guest cannot reach EL2's memory (stage 2).
@@ -179,7 +197,7 @@ pub unsafe fn clear(to: *mut u8, size: usize) {
 ///
 /// `to` must be writable for `bytes.len()` bytes that nothing in Rust refers to.
 pub unsafe fn copy_to(to: *mut u8, bytes: &[u8]) {
-    let aligned = to.addr() % 16 == 0 && bytes.as_ptr().addr() % 16 == 0;
+    let aligned = to.addr().is_multiple_of(16) && bytes.as_ptr().addr().is_multiple_of(16);
     let blocks = if aligned { bytes.len() / 128 } else { 0 };
     if blocks > 0 {
         // SAFETY: both ranges hold `blocks * 128` bytes and are aligned.

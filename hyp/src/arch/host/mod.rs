@@ -109,6 +109,12 @@ impl El1State {
 #[derive(Clone)]
 pub struct Simd;
 
+impl Default for Simd {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Simd {
     /// Nothing.
     pub const fn new() -> Self {

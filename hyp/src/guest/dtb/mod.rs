@@ -9,11 +9,11 @@
 mod writer;
 
 use crate::guest::layout::{
-    DTB_MAX, GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, GicVersion, RAM_BASE,
-    TIMER_HYPERVISOR, TIMER_PHYSICAL, TIMER_SECURE, TIMER_VIRTUAL, UART_BASE, UART_CLOCK_HZ, UART_INTID,
-    UART_SIZE,
+    DTB_MAX, GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, RAM_BASE, TIMER_HYPERVISOR,
+    TIMER_PHYSICAL, TIMER_SECURE, TIMER_VIRTUAL, UART_BASE, UART_CLOCK_HZ, UART_INTID, UART_SIZE,
 };
 use crate::vcpu_set::MAX_VCPUS;
+use crate::vgic::Version;
 use alloc::vec::Vec;
 use core::ops::Range;
 use platform::intid::IntId;
@@ -32,7 +32,7 @@ pub struct GuestMachine<'a> {
     /// Bytes of RAM.
     pub memory: u64,
     /// The interrupt controller.
-    pub gic: GicVersion,
+    pub gic: Version,
     /// The kernel command line.
     pub cmdline: &'a str,
     /// Where the initial RAM disk is, if there is one.
@@ -92,8 +92,8 @@ pub fn build(machine: &GuestMachine<'_>) -> Result<Vec<u8>, TooLong> {
         // Lets `systemd-detect-virt` and others know that this is a virtual machine.
         root.node("hypervisor", |node| node.string("compatible", "entresol,hypervisor"));
         match machine.gic {
-            GicVersion::V2 => gic_v2(root),
-            GicVersion::V3 => gic_v3(root, machine.cpus.min(MAX_VCPUS)),
+            Version::V2 => gic_v2(root),
+            Version::V3 => gic_v3(root, machine.cpus.min(MAX_VCPUS)),
         }
         timer(root, machine);
         uart(root);
@@ -167,8 +167,8 @@ fn interrupt_controller(node: &mut Node<'_>) {
 fn timer(root: &mut Node<'_>, machine: &GuestMachine<'_>) {
     // GICv2's binding has the CPUs that a PPI is wired to beside the trigger.
     let cpus = match machine.gic {
-        GicVersion::V2 => (1 << machine.cpus.min(MAX_VCPUS)) - 1,
-        GicVersion::V3 => 0,
+        Version::V2 => (1 << machine.cpus.min(MAX_VCPUS)) - 1,
+        Version::V3 => 0,
     };
     let flags = cpus << 8 | LEVEL_HIGH;
     root.node("timer", |node| {

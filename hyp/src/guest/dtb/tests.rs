@@ -13,7 +13,7 @@ fn machine() -> GuestMachine<'static> {
         name: "debian",
         cpus: 2,
         memory: 512 << 20,
-        gic: GicVersion::V3,
+        gic: crate::vgic::Version::V3,
         cmdline: "console=ttyAMA0",
         initrd: None,
         timer_hz: None,
@@ -87,7 +87,7 @@ fn gic_v3_has_a_redistributor_per_vcpu() {
 
 #[test]
 fn gic_v2_has_its_cpu_interface_in_memory() {
-    let machine = GuestMachine { gic: GicVersion::V2, ..machine() };
+    let machine = GuestMachine { gic: crate::vgic::Version::V2, ..machine() };
     assert_eq!(text(&machine, "/intc@8000000", "compatible"), "arm,cortex-a15-gic\0");
     assert_eq!(
         cells(&machine, "/intc@8000000", "reg"),
@@ -99,7 +99,7 @@ fn gic_v2_has_its_cpu_interface_in_memory() {
 #[test]
 fn timer_interrupts_are_those_of_virt() {
     assert_eq!(cells(&machine(), "/timer", "interrupts"), [1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
-    let v2 = GuestMachine { gic: GicVersion::V2, ..machine() };
+    let v2 = GuestMachine { gic: crate::vgic::Version::V2, ..machine() };
     assert_eq!(cells(&v2, "/timer", "interrupts"), [1, 13, 0x304, 1, 14, 0x304, 1, 11, 0x304, 1, 10, 0x304]);
 }
 

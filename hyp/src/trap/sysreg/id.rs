@@ -11,6 +11,7 @@
 
 use super::fields::{FIELDS, Policy};
 use super::register::{ID_PFR0_EL1, SysReg};
+use crate::vgic::Version;
 
 /// Places in the ID space, CRm 0 to 7 by Op2; the eight of CRm = 0 stay unused.
 const SPACE: usize = 64;
@@ -47,16 +48,7 @@ pub struct GuestShape {
     /// Bits of a guest's physical addresses, as VTCR_EL2 is set up for.
     pub ipa_bits: u32,
     /// The interrupt controller that guests see.
-    pub gic: GicVersion,
-}
-
-/// Which architecture of interrupt controller guests see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GicVersion {
-    /// GICv2: memory-mapped CPU interface.
-    V2,
-    /// GICv3: CPU interface in system registers.
-    V3,
+    pub gic: Version,
 }
 
 /// The ID registers that guests of this machine see.
@@ -131,7 +123,7 @@ impl Rule {
             Policy::Fixed(value) => value,
             Policy::Absent => 0,
             Policy::PhysicalRange => least().min(parange(shape.ipa_bits)),
-            Policy::GicSystemRegisters => u8::from(shape.gic == GicVersion::V3),
+            Policy::GicSystemRegisters => u8::from(shape.gic == Version::V3),
         };
         u64::from(field) << self.shift
     }
@@ -182,9 +174,9 @@ fn parange(bits: u32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::super::register::*;
-    use super::{FIELDS, GicVersion, GuestShape, HostId, IdView};
+    use super::{FIELDS, GuestShape, HostId, IdView, Version};
 
-    const SHAPE: GuestShape = GuestShape { ipa_bits: 40, gic: GicVersion::V3 };
+    const SHAPE: GuestShape = GuestShape { ipa_bits: 40, gic: Version::V3 };
 
     /// A CPU that has `values` and otherwise zeros.
     fn cpu(values: &[(SysReg, u64)]) -> HostId {
@@ -291,7 +283,7 @@ mod tests {
     fn system_register_interface_belongs_to_gicv3() {
         let gic =
             |gic| IdView::new(&[cpu(&[])], GuestShape { gic, ..SHAPE }).get(ID_AA64PFR0_EL1) >> 24 & 0xf;
-        assert_eq!([gic(GicVersion::V2), gic(GicVersion::V3)], [0, 1]);
+        assert_eq!([gic(Version::V2), gic(Version::V3)], [0, 1]);
     }
 
     #[test]
