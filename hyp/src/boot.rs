@@ -33,7 +33,7 @@ pub fn primary(device_tree: u64) -> ! {
     add_memory(&board, tree);
     terminal::stage(4);
     let gic = irq::init(&board).unwrap_or_else(|error| give_up(error));
-    irq::init_cpu();
+    irq::init_cpu().unwrap_or_else(|error| give_up(error));
     terminal::stage(5);
     let team = smp::bring_up(&board, gic);
     terminal::stage(6);
@@ -47,7 +47,10 @@ pub fn primary(device_tree: u64) -> ! {
 
 /// Every other CPU.
 pub fn secondary(index: usize) -> ! {
-    irq::init_cpu();
+    if let Err(error) = irq::init_cpu() {
+        say!("CPU {index}: {error}");
+        machine::halt();
+    }
     let team = smp::report_and_wait(index);
     work(team, index)
 }

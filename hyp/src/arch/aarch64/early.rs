@@ -83,7 +83,7 @@ pub(super) extern "C" fn early_main(dtb: u64) {
     };
     stage(b"\r\nentresol: boot 1");
     match fill_tables() {
-        Ok(()) => stage(b" 2"),
+        Ok(()) => stage(b" 2\r\n"),
         Err(_) => {
             stage(b"\r\nentresol: CRASH the boot page tables are too small for this image\r\n");
             loop {

@@ -154,7 +154,7 @@ unsafe extern "C" {
 /// guest; returns what that handler returned.
 ///
 /// The caller has loaded everything else that is this vCPU's (EL1 state, stage
-/// 2, timer, virtual interface): see [`crate::resident`].
+/// 2, timer, virtual interface): see [`crate::task`].
 pub fn run_guest(regs: &mut GuestRegs, vcpu: &Vcpu) -> u32 {
     // SAFETY: `regs` outlives the call and is written by nobody else during
     // it; the guest cannot reach EL2's memory (stage 2).
