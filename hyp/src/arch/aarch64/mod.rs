@@ -39,7 +39,10 @@ pub use mmu::{
     secondary_entry_address,
 };
 pub use random::random;
-pub use timer::{VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter};
+pub use timer::{
+    VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, set_counter_frequency,
+    virtual_counter,
+};
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
 use super::{FastFrame, GuestRegs, WholeFrame};
