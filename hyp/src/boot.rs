@@ -29,6 +29,7 @@ pub fn primary(device_tree: u64) -> ! {
     let board = read_board(tree);
     set_reset(&board);
     greet(&board);
+    set_clock(&board);
     add_memory(&board, tree);
     terminal::stage(4);
     let gic = irq::init(&board).unwrap_or_else(|error| give_up(error));
@@ -95,6 +96,19 @@ fn read_board(tree: Region) -> Board<'static> {
 fn set_reset(board: &Board<'_>) {
     if let Some(reset) = Reset::of(board, |region| arch::map_registers(region).ok()) {
         machine::set_reset(reset);
+    }
+}
+
+/// How fast the counter counts; without that there is no time.
+fn set_clock(board: &Board<'_>) {
+    if let Some(hz) = board.timer.frequency {
+        arch::set_counter_frequency(hz);
+    }
+    if arch::counter_frequency() == 0 {
+        give_up(
+            "the counter's frequency is unknown: firmware left CNTFRQ_EL0 at 0, and the device tree's timer node \
+             has no clock-frequency",
+        );
     }
 }
 

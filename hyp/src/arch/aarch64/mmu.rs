@@ -34,7 +34,12 @@ impl fmt::Display for MapError {
             TableError::Conflict => "it is mapped already with another memory type",
             TableError::OutOfReach => "it lies above the linear map",
         };
-        write!(f, "can't map {:#x}..{:#x} at EL2: {reason}", self.address, self.address + self.size)
+        write!(
+            f,
+            "can't map {:#x}..{:#x} at EL2: {reason}",
+            self.address,
+            self.address.saturating_add(self.size)
+        )
     }
 }
 

@@ -40,8 +40,8 @@ pub use mmu::{
 };
 pub use random::random;
 pub use timer::{
-    VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter,
-    virtual_timer_is_raised,
+    VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, set_counter_frequency,
+    virtual_counter, virtual_timer_is_raised,
 };
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
@@ -81,6 +81,7 @@ core::arch::global_asm!(
     include_str!("boot.S"),
     early_main = sym early::early_main,
     early_refuse_el1 = sym early::early_refuse_el1,
+    early_el3 = sym early::early_el3,
     primary = sym primary,
     secondary = sym secondary,
     mpidrs = sym crate::percpu::MPIDRS,

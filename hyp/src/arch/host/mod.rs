@@ -185,6 +185,7 @@ nothing! {
     invalidate_instructions();
     init_cpu(&HostId, &IdView, ForceWriteBack);
     load_debug(&HardwareDebug<'_>);
+    set_counter_frequency(u32);
     set_guest_mpidr(u64);
     set_stage2(u64, u64);
     write_guest_exception(u64, u64, u64, Option<u64>);
