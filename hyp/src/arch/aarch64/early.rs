@@ -17,6 +17,7 @@ use super::{EMERGENCY_STACK, GUARD, STACK, STACK_SLOT};
 use crate::arch::el2_tables::{PAGE, Purpose, Tables};
 use crate::percpu::MAX_CPUS;
 use core::mem::MaybeUninit;
+use platform::gic::secure;
 use platform::mmio::Registers;
 use platform::uart::{Uart, UartInfo, early};
 
@@ -91,6 +92,14 @@ pub(super) extern "C" fn early_main(dtb: u64) {
             }
         }
     }
+}
+
+/// Called by boot.S on the first CPU at EL3, where no firmware has run.
+pub(super) extern "C" fn early_el3(dtb: u64) {
+    // SAFETY: with the MMU off, devices are at their physical addresses.
+    let block = |address: u64| unsafe { Registers::at(address as usize) };
+    // Without a GIC that we know there is nothing to hand over; boot says so later.
+    let _ = device_tree(dtb).and_then(|tree| secure::hand_over(tree, block));
 }
 
 /// Called by boot.S when the boot loader started us at EL1.

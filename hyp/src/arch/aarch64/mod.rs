@@ -80,6 +80,7 @@ core::arch::global_asm!(
     include_str!("boot.S"),
     early_main = sym early::early_main,
     early_refuse_el1 = sym early::early_refuse_el1,
+    early_el3 = sym early::early_el3,
     primary = sym primary,
     secondary = sym secondary,
     mpidrs = sym crate::percpu::MPIDRS,
