@@ -13,6 +13,9 @@ mod imp;
 #[path = "host/mod.rs"]
 mod imp;
 
+// Plain code, so that the host can test it, but only the target has such tables.
+#[cfg(any(target_os = "none", test))]
+mod el2_tables;
 mod regs;
 
 pub use imp::*;

@@ -39,7 +39,8 @@ pub fn hand_over(blob: &[u8], block: impl Fn(u64) -> Registers) -> Option<()> {
         if is(b"arm,gic-v3") {
             let redistributors = node.region(1)?;
             distributor(block(node.region(0)?.base), V3_CONTROL);
-            return Some(redistributors_of(redistributors.base, redistributors.size, block));
+            redistributors_of(redistributors.base, redistributors.size, block);
+            return Some(());
         }
         if is(b"arm,gic-400") || is(b"arm,cortex-a15-gic") {
             let gicd = block(node.region(0)?.base);

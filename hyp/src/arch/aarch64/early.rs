@@ -13,8 +13,8 @@
 //! up, 6 CPUs up, 7 guests created.
 #![expect(unsafe_code, reason = "linker symbols, and code that runs before memory is set up")]
 
-use super::el2_tables::{PAGE, Purpose, Tables};
 use super::{EMERGENCY_STACK, GUARD, STACK, STACK_SLOT};
+use crate::arch::el2_tables::{PAGE, Purpose, Tables};
 use crate::percpu::MAX_CPUS;
 use core::mem::MaybeUninit;
 use platform::gic::secure;
@@ -133,7 +133,7 @@ fn device_tree(address: u64) -> Option<&'static [u8]> {
 
 /// Fills the two roots: the entry page in both ways for `enable_mmu`, and the
 /// image at its link address with each part's rights.
-fn fill_tables() -> Result<(), super::el2_tables::TableError> {
+fn fill_tables() -> Result<(), crate::arch::el2_tables::TableError> {
     let image = here!(__image_start);
     let (final_root, identity_root) = (here!(boot_l0), here!(boot_l0_identity));
     // SAFETY: boot memory is ours and, with the MMU off, where its symbols are.

@@ -11,7 +11,6 @@ mod cache;
 mod control;
 mod early;
 mod el1;
-mod el2_tables;
 mod gic_cpu;
 mod mmu;
 mod random;

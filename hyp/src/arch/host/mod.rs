@@ -288,6 +288,17 @@ pub fn run_guest(_: &mut GuestRegs, _: &Vcpu) -> u32 {
 ///
 /// See the target's.
 #[expect(unsafe_code, reason = "the same contract as on the target")]
+pub unsafe fn clear_page(page: *mut u8) {
+    // SAFETY: the caller's contract.
+    unsafe { page.write_bytes(0, 4096) }
+}
+
+/// See the target's.
+///
+/// # Safety
+///
+/// See the target's.
+#[expect(unsafe_code, reason = "the same contract as on the target")]
 pub unsafe fn clear(to: *mut u8, size: usize) {
     // SAFETY: the caller's contract.
     unsafe { to.write_bytes(0, size) }
