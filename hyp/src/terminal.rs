@@ -63,7 +63,7 @@ pub fn stage(number: u32) {
 }
 
 /// From here on the UART interrupts, and the CPUs' loops look after the rest.
-/// Log frames flow if the boot arguments ask for them (`entresol.log=defmt`).
+/// Log frames flow if the boot arguments ask for them.
 pub fn start(board: &Board<'_>) {
     if let Some((intid, _)) = board.console.and_then(|info| info.interrupt) {
         irq::enable_console(intid);
@@ -71,13 +71,19 @@ pub fn start(board: &Board<'_>) {
             uart.set_rx_interrupt(Interrupt::Enabled);
         }
     }
+    send_log(board);
+    CONSOLE.defer();
+}
+
+/// Sends log frames, those kept so far first, if the boot arguments ask for
+/// them (`entresol.log=defmt`).
+pub fn send_log(board: &Board<'_>) {
     if board
         .bootargs
         .is_some_and(|arguments| arguments.split_whitespace().any(|word| word == "entresol.log=defmt"))
     {
         CONSOLE.send_frames();
     }
-    CONSOLE.defer();
 }
 
 /// Makes a VM known at the console.
