@@ -27,6 +27,8 @@ mod cases;
 #[cfg(target_os = "none")]
 mod crew;
 #[cfg(target_os = "none")]
+mod guest;
+#[cfg(target_os = "none")]
 mod kit;
 
 #[cfg(target_os = "none")]

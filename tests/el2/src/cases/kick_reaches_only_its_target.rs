@@ -1,33 +1,43 @@
 //! A kick arrives at the CPU that it is for, once, and at no other.
+//!
+//! The other CPUs sleep, and take what wakes them ([`crate::crew::serve`]).
 
-use crate::crew;
 use crate::kit::{Verdict, ensure, ensure_eq};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use hyp::boot::Hardware;
+use hyp::percpu::PER_CPU;
 use hyp::{arch, irq};
 
 pub(crate) fn run(hardware: &Hardware) -> Verdict {
     let cpus = hardware.board.cpus.len();
     ensure!(cpus > 1, "it needs two CPUs");
-    for cpu in 0..cpus {
-        ensure!(crew::on(cpu, take_for_a_moment).is_some(), "CPU {cpu} does not answer");
-    }
+    settle();
     for target in 0..cpus {
-        irq::kick(target);
-        for cpu in 0..cpus {
-            let expected = u64::from(cpu == target);
-            ensure_eq!(crew::on(cpu, take_for_a_moment), Some(expected), "CPU {target} kicked, CPU {cpu} took");
+        let mut expected = taken(cpus);
+        if let Some(count) = expected.get_mut(target) {
+            *count += 1;
         }
+        irq::kick(target);
+        let deadline = arch::counter() + arch::counter_frequency();
+        while taken(cpus).get(target) != expected.get(target) && arch::counter() < deadline {
+            irq::handle_pending(None);
+        }
+        settle();
+        ensure_eq!(taken(cpus), expected, "CPU {target} kicked, interrupts taken by each");
     }
     Ok(())
 }
 
-/// Takes the interrupts of 10 ms; how many there were.
-fn take_for_a_moment() -> u64 {
-    let count = || arch::percpu().interrupts.load(Ordering::Relaxed);
-    let (before, end) = (count(), arch::counter() + arch::counter_frequency() / 100);
+/// How many interrupts each CPU has taken so far.
+fn taken(cpus: usize) -> Vec<u64> {
+    PER_CPU.iter().take(cpus).map(|cpu| cpu.interrupts.load(Ordering::Relaxed)).collect()
+}
+
+/// Time for one interrupt too many.
+fn settle() {
+    let end = arch::counter() + arch::counter_frequency() / 50;
     while arch::counter() < end {
         irq::handle_pending(None);
     }
-    count() - before
 }

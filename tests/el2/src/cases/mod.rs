@@ -20,4 +20,9 @@ cases! {
     frames_come_zeroed
     list_registers_keep_what_is_written
     simd_registers_survive_unloading
+    stage2_lookup_agrees_with_the_processor
+    guest_call_changes_x0_only
+    guest_access_to_hole_is_its_data_abort
+    guest_unknown_register_is_undefined
+    unmapped_page_is_gone_from_a_guest
 }
