@@ -1,8 +1,12 @@
 //! From a CPU with its MMU on to one that runs guests.
 //!
-//! [`primary`] reads like a table of contents. Stages 1 and 2 are before the
-//! MMU (`arch/aarch64/early.rs`); here each prints its number, so that a boot
-//! that stops says where. A failure says what is missing and what to do about it.
+//! [`primary`] reads like a table of contents, and so does [`bring_up`], the part
+//! of it that needs no guests: the tests at EL2 (`tests/el2`) begin with it too.
+//! Which functions CPUs come to is the program's choice ([`program!`](crate::program)).
+//!
+//! Stages 1 and 2 are before the MMU (`arch/aarch64/early.rs`); here each prints
+//! its number, so that a boot that stops says where. A failure says what is
+//! missing and what to do about it.
 
 use crate::bundle::Bundle;
 use crate::create::{self, Host};
@@ -18,8 +22,53 @@ use platform::board::Region;
 use platform::board::{Board, GicInfo};
 use platform::reset::Reset;
 
+/// Names what a program on this library does with its CPUs, once they are at the
+/// link address on their own stacks: a `fn(device_tree: u64) -> !` for the first
+/// one, and a `fn(index: usize) -> !` for each of the others.
+#[macro_export]
+macro_rules! program {
+    ($primary:path, $secondary:path) => {
+        #[expect(unsafe_code, reason = "arch calls the program by these two names")]
+        mod program {
+            #[unsafe(no_mangle)]
+            fn program_primary(device_tree: u64) -> ! {
+                let primary: fn(u64) -> ! = $primary;
+                primary(device_tree)
+            }
+
+            #[unsafe(no_mangle)]
+            fn program_secondary(index: usize) -> ! {
+                let secondary: fn(usize) -> ! = $secondary;
+                secondary(index)
+            }
+        }
+    };
+}
+
+/// A machine that is up, without guests.
+pub struct Hardware {
+    /// What its device tree says.
+    pub board: Board<'static>,
+    /// Its interrupt controller.
+    pub gic: Version,
+    /// Its CPUs, of which all but the first sleep until [`smp::release`].
+    pub team: &'static Team,
+}
+
 /// The first CPU. `device_tree` is the physical address that the boot loader gave us.
 pub fn primary(device_tree: u64) -> ! {
+    let hardware = bring_up(device_tree);
+    terminal::stage(6);
+    create_vms(&hardware);
+    terminal::stage(7);
+    terminal::start(&hardware.board);
+    start_vms();
+    smp::release();
+    work(hardware.team, 0)
+}
+
+/// Everything before the first guest: console, memory, interrupts, CPUs.
+pub fn bring_up(device_tree: u64) -> Hardware {
     heap::init();
     percpu::register(0, arch::mpidr());
     let handoff = arch::handoff();
@@ -36,13 +85,7 @@ pub fn primary(device_tree: u64) -> ! {
     irq::init_cpu().unwrap_or_else(|error| give_up(error));
     terminal::stage(5);
     let team = smp::bring_up(&board, gic);
-    terminal::stage(6);
-    create_vms(&board, gic, team);
-    terminal::stage(7);
-    terminal::start(&board);
-    start_vms();
-    smp::release();
-    work(team, 0)
+    Hardware { board, gic, team }
 }
 
 /// Every other CPU.
@@ -138,7 +181,8 @@ fn add_memory(board: &Board<'_>, tree: Region) {
 
 /// Reads the bundle and makes the VMs; without any that can run there is no
 /// point in going on.
-fn create_vms(board: &Board<'_>, gic: Version, team: &Team) {
+fn create_vms(hardware: &Hardware) {
+    let Hardware { board, gic, team } = hardware;
     let Some(initrd) = board.initrd else {
         give_up(
             "no bundle: pass the file that `cargo xtask pack vms.toml` makes as the initrd (QEMU: -initrd FILE; \
@@ -157,7 +201,7 @@ fn create_vms(board: &Board<'_>, gic: Version, team: &Team) {
     }
     let host = Host {
         ids: &team.ids,
-        gic,
+        gic: *gic,
         virtual_interface: match &board.gic {
             Some(GicInfo::V2 { vcpu, .. }) => Some(*vcpu),
             _ => None,

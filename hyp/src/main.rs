@@ -1,11 +1,11 @@
-//! The image: the library, a panic handler, and nothing else.
+//! The image: the library, what its CPUs do, a panic handler, and nothing else.
 //!
 //! Execution begins at `_start` in `arch/aarch64/boot.S`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod image {
-    use hyp as _;
+    hyp::program!(hyp::boot::primary, hyp::boot::secondary);
 
     #[panic_handler]
     fn panic(info: &core::panic::PanicInfo<'_>) -> ! {

@@ -71,7 +71,7 @@ pub fn stage(number: u32) {
 }
 
 /// From here on the UART interrupts, and the CPUs' loops look after the rest.
-/// Log frames flow if the boot arguments ask for them (`entresol.log=defmt`).
+/// Log frames flow if the boot arguments ask for them.
 pub fn start(board: &Board<'_>) {
     match board.console.and_then(|info| info.interrupt) {
         Some((intid, _)) => {
@@ -84,13 +84,19 @@ pub fn start(board: &Board<'_>) {
         None if UART.is_completed() => POLL_AT.store(0, Ordering::Relaxed),
         None => {}
     }
+    send_log(board);
+    CONSOLE.defer();
+}
+
+/// Sends log frames, those kept so far first, if the boot arguments ask for
+/// them (`entresol.log=defmt`).
+pub fn send_log(board: &Board<'_>) {
     if board
         .bootargs
         .is_some_and(|arguments| arguments.split_whitespace().any(|word| word == "entresol.log=defmt"))
     {
         CONSOLE.send_frames();
     }
-    CONSOLE.defer();
 }
 
 /// Makes a VM known at the console.

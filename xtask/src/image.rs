@@ -35,6 +35,16 @@ pub(crate) fn hypervisor(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// The package of the tests that run at EL2, and its binary.
+pub(crate) const EL2_TESTS: &str = "hyp-tests";
+
+/// Builds the tests that run in the hypervisor's place.
+pub(crate) fn el2_tests(layout: &Layout) -> Result<()> {
+    build(layout, &["--package", EL2_TESTS])?;
+    export(layout, EL2_TESTS, &layout.el2_tests_elf(), &layout.el2_tests())?;
+    Ok(())
+}
+
 /// Builds the small guest programs.
 pub(crate) fn guests(layout: &Layout) -> Result<()> {
     let packages: Vec<&str> = GUESTS.iter().flat_map(|name| ["--package", name]).collect();

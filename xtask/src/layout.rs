@@ -53,6 +53,16 @@ impl Layout {
         self.build().join("Image")
     }
 
+    /// The tests at EL2 with their symbols.
+    pub(crate) fn el2_tests_elf(&self) -> PathBuf {
+        self.build().join("el2-tests.elf")
+    }
+
+    /// The tests at EL2 as a boot loader wants them.
+    pub(crate) fn el2_tests(&self) -> PathBuf {
+        self.build().join("el2-tests.Image")
+    }
+
     /// The small guest programs.
     pub(crate) fn guests(&self) -> PathBuf {
         self.build().join("guests")

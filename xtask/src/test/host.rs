@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Ring;
 use super::job::{Job, Tally};
-use crate::image::GUESTS;
+use crate::image::{EL2_TESTS, GUESTS};
 use crate::layout::Layout;
 use crate::process;
 use crate::setup::rust::Toolchain;
@@ -45,7 +45,8 @@ fn format_is_kept(layout: &Layout) -> Result<Tally> {
 fn lint_for_target(layout: &Layout) -> Result<Tally> {
     let toolchain = Toolchain::find()?.context("no Rust target: run `make setup`")?;
     let guests = GUESTS.iter().flat_map(|name| ["--package", name]);
-    let packages: Vec<&str> = ["--package", "hyp"].into_iter().chain(guests).collect();
+    let packages: Vec<&str> =
+        ["--package", "hyp", "--package", EL2_TESTS].into_iter().chain(guests).collect();
     lint(layout, toolchain.cargo("clippy"), &packages)
 }
 

@@ -1,12 +1,13 @@
 //! `cargo xtask test`: every proof the project has, with one line at the end that tells the truth.
 //!
 //! Main type: [`Options`]; main function: [`run`]. The rings, from the inside out: [`host`] (format, lints, unit tests),
-//! [`conformance`] (claims checked by a small guest, on the hypervisor and on a bare machine), [`system`] (whole boots
+//! [`el2`] (claims about the hypervisor's own code, checked at EL2), [`conformance`] (claims checked by a small guest, on the hypervisor and on a bare machine), [`system`] (whole boots
 //! played by a script). Only the last runs two jobs at a time: the others use all of the machine, or need time to be true.
 //!
 //! Parts: [`job`] runs and counts.
 
 mod conformance;
+mod el2;
 mod host;
 mod job;
 mod system;
@@ -41,6 +42,8 @@ enum Ring {
     Lint,
     /// Unit tests on this machine
     Host,
+    /// What the hypervisor relies on, checked at EL2
+    El2,
     /// A guest's claims, checked by the guest
     Conformance,
     /// Whole boots
@@ -50,7 +53,8 @@ enum Ring {
 /// Runs them; fails if one of them does, or if there is none.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
     let on_host = select(options, host::jobs(layout));
-    let claims = select(options, conformance::jobs(layout));
+    let mut claims = select(options, el2::jobs(layout));
+    claims.extend(select(options, conformance::jobs(layout)));
     let boots = select(options, system::jobs(layout));
     let all = || on_host.iter().chain(&claims).chain(&boots);
     if all().next().is_none() {
@@ -85,6 +89,7 @@ fn select<'a>(options: &Options, jobs: Vec<Job<'a>>) -> Vec<Job<'a>> {
 fn prepare(layout: &Layout) -> Result<()> {
     setup::ensure(layout, &[Part::Qemu, Part::Debian])?;
     image::hypervisor(layout)?;
+    image::el2_tests(layout)?;
     image::guests(layout)
 }
 

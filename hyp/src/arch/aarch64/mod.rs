@@ -2,8 +2,9 @@
 //!
 //! `boot.S` brings a CPU from the boot loader to Rust, `vectors.S` holds the
 //! exception vectors and the world switch. Calls go up from here at few named
-//! places only: `boot::{primary, secondary}` once a CPU is up, the handlers of
-//! [`crate::trap`] from the guest's vectors, and [`crate::crash`] from the rest.
+//! places only: the program's `program_primary` and `program_secondary` once a CPU
+//! is up ([`crate::program!`]), the handlers of [`crate::trap`] from the guest's
+//! vectors, and [`crate::crash`] from the rest.
 #![expect(unsafe_code, reason = "assembly, and the symbols it defines")]
 
 mod barrier;
@@ -110,15 +111,22 @@ core::arch::global_asm!(
 /// Physical address of the image, once boot.S has told us.
 static IMAGE: AtomicU64 = AtomicU64::new(0);
 
+unsafe extern "Rust" {
+    /// What the program does with the first CPU; `program!` defines it.
+    safe fn program_primary(device_tree: u64) -> !;
+    /// What it does with every other CPU.
+    safe fn program_secondary(index: usize) -> !;
+}
+
 /// The first CPU, at the link address, on its stack.
 extern "C" fn primary(device_tree: u64, image: u64) -> ! {
     IMAGE.store(image, Ordering::Relaxed);
-    crate::boot::primary(device_tree)
+    program_primary(device_tree)
 }
 
 /// Any other CPU, likewise.
 extern "C" fn secondary(index: usize) -> ! {
-    crate::boot::secondary(index)
+    program_secondary(index)
 }
 
 /// Physical address of the image.
