@@ -170,8 +170,10 @@ fn sgi_to_self() -> Stamps {
     }
 }
 
-/// Ticks until the timer is due: enough for the path to settle into waiting.
-const AHEAD: u64 = 20_000;
+/// Ticks until the timer is due: enough for the path to settle into waiting, and
+/// for a console that sends the line before a millisecond later. An interrupt
+/// that was held up by that and came before the WFI would never end it.
+const AHEAD: u64 = 3_000_000;
 
 fn timer() {
     let latency = |stamps: Stamps, due: u64| stamps.handler - due;
