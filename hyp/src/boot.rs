@@ -78,10 +78,11 @@ pub fn bring_up(device_tree: u64) -> Hardware {
     let board = read_board(tree);
     set_reset(&board);
     greet(&board);
+    set_clock(&board);
     add_memory(&board, tree);
     terminal::stage(4);
     let gic = irq::init(&board).unwrap_or_else(|error| give_up(error));
-    irq::init_cpu();
+    irq::init_cpu().unwrap_or_else(|error| give_up(error));
     terminal::stage(5);
     let team = smp::bring_up(&board, gic);
     Hardware { board, gic, team }
@@ -89,7 +90,10 @@ pub fn bring_up(device_tree: u64) -> Hardware {
 
 /// Every other CPU.
 pub fn secondary(index: usize) -> ! {
-    irq::init_cpu();
+    if let Err(error) = irq::init_cpu() {
+        say!("CPU {index}: {error}");
+        machine::halt();
+    }
     let team = smp::report_and_wait(index);
     work(team, index)
 }
@@ -135,6 +139,19 @@ fn read_board(tree: Region) -> Board<'static> {
 fn set_reset(board: &Board<'_>) {
     if let Some(reset) = Reset::of(board, |region| arch::map_registers(region).ok()) {
         machine::set_reset(reset);
+    }
+}
+
+/// How fast the counter counts; without that there is no time.
+fn set_clock(board: &Board<'_>) {
+    if let Some(hz) = board.timer.frequency {
+        arch::set_counter_frequency(hz);
+    }
+    if arch::counter_frequency() == 0 {
+        give_up(
+            "the counter's frequency is unknown: firmware left CNTFRQ_EL0 at 0, and the device tree's timer node \
+             has no clock-frequency",
+        );
     }
 }
 

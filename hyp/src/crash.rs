@@ -3,8 +3,8 @@
 //! Two ways lead here, a Rust panic and an exception taken *from* EL2. Both
 //! print what somebody needs to find the line: the reason, where, which CPU,
 //! the registers and the code addresses on the stack, to be resolved against
-//! `entresol.elf`. Then the machine stops; under QEMU the process ends with a
-//! status that is not 0 (`cargo xtask run` looks for `entresol: CRASH`).
+//! `entresol.elf`. Then the machine is reset. QEMU, told not to reboot, ends with
+//! status 0 then; `cargo xtask run` looks for `entresol: CRASH` and fails.
 
 use crate::terminal::crash_writer;
 use crate::{arch, machine};

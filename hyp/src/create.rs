@@ -96,6 +96,9 @@ fn create(
     host: &Host<'_>,
     seeds: &mut Seeds,
 ) -> Result<&'static Vm, String> {
+    // What can be refused comes before the memory: the next VM may want it.
+    let console = terminal::uart(id).ok_or_else(|| String::from("there is no console for it"))?;
+    let images = images(config, plan, host, seeds)?;
     let pieces = pool::allocate(plan.memory).map_err(|error| error.to_string())?;
     let memory = GuestMemory::new(layout::RAM_BASE, pieces);
     let (vttbr, vtcr) = stage2_registers(map(&memory, host)?, id);
@@ -108,11 +111,11 @@ fn create(
         config: config.clone(),
         ids: host.ids.clone(),
         vgic,
-        console: terminal::uart(id).ok_or_else(|| String::from("there is no console for it"))?,
+        console,
         memory,
         vttbr,
         vtcr,
-        images: images(config, plan, host, seeds)?,
+        images,
     })));
     let vcpus: Vec<Vcpu> =
         plan.cpus.iter().enumerate().map(|(index, &home)| Vcpu::new(vm, index, usize::from(home))).collect();

@@ -44,7 +44,8 @@ pub fn crash() -> ! {
     halt()
 }
 
-fn halt() -> ! {
+/// Stops this CPU.
+pub fn halt() -> ! {
     loop {
         arch::wait_for_interrupt();
     }

@@ -8,14 +8,19 @@
 use crate::arch::{self, PointerAuthentication};
 use crate::task::{Activity, Task};
 use crate::trap::{self, Leave};
-use crate::vcpu::Attention;
-use crate::vm::State;
+use crate::vcpu::{Attention, Vcpu};
+use crate::vm::{self, State};
 use crate::vpsci::Power;
 use crate::{irq, terminal};
 use alloc::vec::Vec;
 
 /// Time slices per second, when several vCPUs want one CPU.
 const SLICES_PER_SECOND: u64 = 500;
+
+/// Pieces of background work per second (loading a VM's images, mostly) while
+/// guests want the CPU. Without a limit to how long it waits, a neighbour that
+/// never leaves its guest would hold up a start for ever.
+const PIECES_PER_SECOND: u64 = 2000;
 
 /// One physical CPU's loop and the vCPUs that live there.
 pub struct Loop {
@@ -26,6 +31,8 @@ pub struct Loop {
     last_run: Vec<Option<usize>>,
     slice: u64,
     slice_end: u64,
+    /// When the next piece of background work is to be done, if there is one.
+    next_piece: Option<u64>,
     timer_armed: bool,
     authentication: PointerAuthentication,
 }
@@ -33,13 +40,18 @@ pub struct Loop {
 impl Loop {
     /// The loop of this CPU.
     pub fn of_this_cpu() -> Self {
-        let vcpus = arch::percpu().vcpus();
+        Self::of(arch::percpu().vcpus(), vm::all().len())
+    }
+
+    /// A loop for these vCPUs, of some of `vms` VMs.
+    fn of(vcpus: &[&'static Vcpu], vms: usize) -> Self {
         Self {
             tasks: vcpus.iter().map(|&vcpu| Task::new(vcpu)).collect(),
             resident: None,
-            last_run: (0..crate::vm::all().len()).map(|_| None).collect(),
+            last_run: (0..vms).map(|_| None).collect(),
             slice: arch::counter_frequency() / SLICES_PER_SECOND,
             slice_end: 0,
+            next_piece: None,
             timer_armed: false,
             authentication: PointerAuthentication::of_this_cpu(),
         }
@@ -48,17 +60,17 @@ impl Loop {
     /// Runs for ever.
     pub fn run(mut self) -> ! {
         loop {
-            let more = self.look_after();
+            self.look_after();
             match self.pick() {
                 Some(index) => self.enter(index),
-                None if more => {}
+                None if self.next_piece.is_some() => {}
                 None => self.idle(),
             }
         }
     }
 
-    /// What is due besides running guests. `true` if there is more of it.
-    fn look_after(&mut self) -> bool {
+    /// What is due besides running guests.
+    fn look_after(&mut self) {
         let now = arch::counter();
         let mut more = terminal::poll(now);
         for index in 0..self.tasks.len() {
@@ -75,7 +87,7 @@ impl Loop {
                 self.follow_lifecycle(index);
             }
         }
-        more
+        self.next_piece = more.then(|| now + arch::counter_frequency() / PIECES_PER_SECOND);
     }
 
     /// Brings one vCPU in line with its VM's state and its power state.
@@ -118,6 +130,10 @@ impl Loop {
             self.resident = None;
         }
         task.activity = Activity::Parked;
+        // A vCPU that starts again has a TLB without the translations it left.
+        if let Some(last) = self.last_run.get_mut(task.vcpu.vm.id) {
+            *last = None;
+        }
         task.vcpu.vm.park(task.vcpu.index);
     }
 
@@ -139,7 +155,7 @@ impl Loop {
     /// Runs a vCPU until something needs this loop.
     fn enter(&mut self, index: usize) {
         self.make_resident(index);
-        self.arm_timer(index);
+        self.set_timer(earlier(self.deadline_beside(index), terminal::deadline()));
         let Some(task) = self.tasks.get_mut(index) else { return };
         task.activity = Activity::Ready;
         let vcpu = task.vcpu;
@@ -173,18 +189,18 @@ impl Loop {
         self.slice_end = arch::counter().wrapping_add(self.slice);
     }
 
-    /// Arms EL2's timer for the next moment at which this loop has to look,
-    /// if there is one while `running` runs.
-    fn arm_timer(&mut self, running: usize) {
+    /// The next moment at which this CPU's vCPUs or its background work want it
+    /// while `running` runs, if there is one.
+    fn deadline_beside(&self, running: usize) -> Option<u64> {
         let own = self.tasks.get(running).and_then(|task| task.ptimer.deadline());
-        let mut deadline = earlier(own, terminal::deadline());
+        let mut deadline = earlier(own, self.next_piece);
         if self.tasks.len() > 1 {
             for (index, task) in self.tasks.iter().enumerate().filter(|&(index, _)| index != running) {
                 let at = if self.wants_cpu(index) { Some(self.slice_end) } else { task.wake_deadline() };
                 deadline = earlier(deadline, at);
             }
         }
-        self.set_timer(deadline);
+        deadline
     }
 
     fn set_timer(&mut self, deadline: Option<u64>) {
@@ -233,3 +249,6 @@ impl Loop {
 fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     [one, other].into_iter().flatten().min()
 }
+
+#[cfg(test)]
+mod tests;

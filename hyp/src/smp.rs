@@ -66,7 +66,7 @@ pub fn bring_up(board: &Board<'_>, gic: Version) -> &'static Team {
         percpu::register(index, cpu.mpidr);
         start(board, cpu, index);
     }
-    TEAM.call_once(|| agree(gic))
+    TEAM.call_once(|| agree(gic, &reports()))
 }
 
 fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
@@ -125,11 +125,16 @@ pub fn release() {
     arch::send_event();
 }
 
-/// The least that any CPU has.
-fn agree(gic: Version) -> Team {
-    let hosts: Vec<HostId> = REPORTS.iter().filter_map(Once::get).cloned().collect();
-    let cpus = REPORTS.iter().enumerate().filter(|(_, report)| report.is_completed());
-    let cpus = cpus.fold(0, |bits, (index, _)| bits | 1 << index);
+/// Those that are up: index and ID registers. Each is asked once, so that one
+/// that reports this late is counted in everything or in nothing.
+fn reports() -> Vec<(usize, HostId)> {
+    REPORTS.iter().enumerate().filter_map(|(index, report)| Some((index, *report.get()?))).collect()
+}
+
+/// The least that any of these CPUs has.
+fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
+    let hosts: Vec<HostId> = cpus.iter().map(|&(_, host)| host).collect();
+    let cpus = cpus.iter().fold(0, |bits, &(index, _)| bits | 1 << index);
     let least =
         |register, shift: u32| hosts.iter().map(|host| host.get(register) >> shift & 0xf).min().unwrap_or(0);
     let pa_size = PaSize::from_parange(least(ID_AA64MMFR0_EL1, 0)).unwrap_or(PaSize::Bits32);
@@ -144,4 +149,69 @@ fn agree(gic: Version) -> Team {
     };
     let ids = IdView::new(&hosts, GuestShape { ipa_bits: create::ipa_bits(pa_size), gic });
     Team { cpus, ids, features, pa_size }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Team, agree};
+    use crate::trap::sysreg::id::HostId;
+    use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
+    use crate::vgic::Version;
+    use stage2::{AccessFlag, Fwb, PaSize, VmidSize};
+
+    /// A CPU with these values in MMFR0 to MMFR2 and zero elsewhere.
+    fn host(mmfr0: u64, mmfr1: u64, mmfr2: u64) -> HostId {
+        HostId::read_with(|register| match register {
+            ID_AA64MMFR0_EL1 => mmfr0,
+            ID_AA64MMFR1_EL1 => mmfr1,
+            ID_AA64MMFR2_EL1 => mmfr2,
+            _ => 0,
+        })
+    }
+
+    /// PARange 48 bits; VMIDBits 16, hardware access flag; FWB.
+    fn newest() -> HostId {
+        host(5, 2 << 4 | 2, 1 << 40)
+    }
+
+    fn team(hosts: &[HostId]) -> Team {
+        let cpus: Vec<_> = hosts.iter().copied().enumerate().collect();
+        agree(Version::V3, &cpus)
+    }
+
+    #[test]
+    fn equals_keep_all_they_have() {
+        let team = team(&[newest(), newest()]);
+        assert_eq!(team.pa_size, PaSize::Bits48);
+        assert_eq!(
+            (team.features.fwb, team.features.access_flag, team.features.vmid),
+            (Fwb::On, AccessFlag::Hardware, VmidSize::Bits16)
+        );
+    }
+
+    #[test]
+    fn one_old_cpu_is_enough_to_do_without() {
+        let team = team(&[newest(), host(2, 0, 0), newest()]);
+        assert_eq!(team.pa_size, PaSize::Bits40);
+        assert_eq!(
+            (team.features.fwb, team.features.access_flag, team.features.vmid),
+            (Fwb::Off, AccessFlag::Software, VmidSize::Bits8)
+        );
+    }
+
+    #[test]
+    fn what_is_least_is_decided_field_by_field() {
+        let team = team(&[host(5, 0, 1 << 40), host(1, 2 << 4 | 1, 1 << 40)]);
+        assert_eq!(team.pa_size, PaSize::Bits36);
+        assert_eq!(
+            (team.features.fwb, team.features.access_flag, team.features.vmid),
+            (Fwb::On, AccessFlag::Software, VmidSize::Bits8)
+        );
+    }
+
+    #[test]
+    fn a_cpu_left_out_is_not_among_them() {
+        let team = agree(Version::V2, &[(0, newest()), (3, newest())]);
+        assert_eq!(team.cpus, 0b1001);
+    }
 }

@@ -13,12 +13,20 @@ use crate::trap::Leave;
 use crate::vpl011::Vpl011;
 use crate::{arch, commands, irq, vm};
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use platform::board::Board;
 use platform::mmio::Registers;
 use platform::uart::{Interrupt, Uart, UartInfo};
 use spin::Once;
 
 static CONSOLE: Console<'static, Uart> = Console::new(&QUEUES);
+
+/// How often a UART is looked at whose interrupt we don't know: before its
+/// smallest FIFO, 16 bytes at 115200 baud, is full or empty.
+const POLLS_PER_SECOND: u64 = 1000;
+
+/// When the next look is due; never while the UART interrupts.
+static POLL_AT: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// The UART itself, once it is known.
 static UART: Once<Uart> = Once::new();
@@ -65,11 +73,16 @@ pub fn stage(number: u32) {
 /// From here on the UART interrupts, and the CPUs' loops look after the rest.
 /// Log frames flow if the boot arguments ask for them.
 pub fn start(board: &Board<'_>) {
-    if let Some((intid, _)) = board.console.and_then(|info| info.interrupt) {
-        irq::enable_console(intid);
-        if let Some(uart) = UART.get() {
-            uart.set_rx_interrupt(Interrupt::Enabled);
+    match board.console.and_then(|info| info.interrupt) {
+        Some((intid, _)) => {
+            irq::enable_console(intid);
+            if let Some(uart) = UART.get() {
+                uart.set_rx_interrupt(Interrupt::Enabled);
+            }
         }
+        // The first CPU looks at it instead, see `poll`.
+        None if UART.is_completed() => POLL_AT.store(0, Ordering::Relaxed),
+        None => {}
     }
     send_log(board);
     CONSOLE.defer();
@@ -126,14 +139,24 @@ pub fn interrupt() {
     }
 }
 
-/// Pumps if it is time to. `true` if there is more to do right away.
+/// Pumps if it is time to, and looks for keys if nobody tells us of them.
+/// `true` if there is more to do right away.
 pub fn poll(now: u64) -> bool {
+    if now >= polling_deadline() {
+        POLL_AT.store(now + arch::counter_frequency() / POLLS_PER_SECOND, Ordering::Relaxed);
+        interrupt();
+    }
     CONSOLE.is_due(now) && after(CONSOLE.pump(now))
 }
 
 /// When some CPU should call [`poll`], if at some time.
 pub fn deadline() -> Option<u64> {
-    CONSOLE.deadline()
+    Some(CONSOLE.deadline().unwrap_or(u64::MAX).min(polling_deadline())).filter(|&at| at != u64::MAX)
+}
+
+/// When this CPU looks at a UART without an interrupt: the first CPU does.
+fn polling_deadline() -> u64 {
+    if arch::cpu_index() == 0 { POLL_AT.load(Ordering::Relaxed) } else { u64::MAX }
 }
 
 /// Sends everything that waits, however long it takes.

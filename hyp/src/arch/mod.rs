@@ -2,8 +2,9 @@
 //!
 //! `aarch64/` is the real thing, `host/` a twin with the same names that lets
 //! the rest of the hypervisor build and be tested on the machine you sit at.
-//! This is the one place where the two part; a `cfg(target_os)` elsewhere in
-//! `hyp` is a mistake (but for `log`, which forks for its own reason).
+//! This is where the two part. Elsewhere only `log` and `mem::heap` fork, because a
+//! host has a logger-less linker and an allocator of its own, and `main`, which is
+//! nothing on a host.
 
 #[cfg(target_os = "none")]
 #[path = "aarch64/mod.rs"]
@@ -12,6 +13,9 @@ mod imp;
 #[path = "host/mod.rs"]
 mod imp;
 
+// Plain code, so that the host can test it, but only the target has such tables.
+#[cfg(any(target_os = "none", test))]
+mod el2_tables;
 mod regs;
 
 pub use imp::*;

@@ -377,12 +377,12 @@ impl<'a, P: Port> Console<'a, P> {
     /// One turn of the pump with the lock held. Returns the ready bits that it
     /// has seen and that need no further look.
     fn run(&self, front: &mut Front<P>, now: u64, budget: &mut u32, pumped: &mut Pumped) -> u32 {
-        let Front { port: Some(port), mux, prompt, .. } = front else {
-            return u32::MAX;
-        };
         // Before `ready` is read, so that a guest that isn't seen there has its
         // deadline after this.
         self.wait_end.store(u64::MAX, Ordering::SeqCst);
+        let Front { port: Some(port), mux, prompt, .. } = front else {
+            return u32::MAX;
+        };
         loop {
             let staged = mux.staged();
             let sent = staged.iter().take_while(|&&byte| port.try_put(byte)).count();

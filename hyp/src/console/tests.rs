@@ -175,6 +175,15 @@ fn there_is_no_time_to_come_back_once_everything_is_sent() {
 }
 
 #[test]
+fn a_board_without_a_uart_has_nothing_to_come_back_for() {
+    let console: Console<'_, FakePort> = Console::new(Box::leak(Box::new(Queues::new())));
+    console.defer();
+    console.say(format_args!("into the void"));
+    let _ = console.pump(0);
+    assert_eq!(console.deadline(), None);
+}
+
+#[test]
 fn a_guest_that_was_held_back_hears_when_it_may_go_on() {
     let port = FakePort::default();
     let console = console(&port);

@@ -3,6 +3,7 @@
 use super::{Controller, controller};
 use crate::arch;
 use crate::vgic::{ListRegs, Lr, Maintenance};
+use crate::vtimer::VTIMER;
 use platform::gic::v2::{self, VirtualInterface as V2Interface};
 use platform::intid::IntId;
 
@@ -106,6 +107,12 @@ impl ListRegs for MachineListRegs {
             Some(gic) => gic.deactivate(physical.raw()),
             None => arch::deactivate(physical.raw()),
         }
+    }
+
+    #[inline]
+    fn is_raised(&self, physical: IntId) -> bool {
+        // Of all that is linked, EL2 can look at this one's source.
+        physical != VTIMER || arch::virtual_timer_is_raised()
     }
 }
 

@@ -15,7 +15,7 @@ pub use list_registers::VirtualInterface;
 
 use crate::arch;
 use crate::percpu::{self, PER_CPU};
-use crate::terminal::{self, say};
+use crate::terminal;
 use crate::trap::Leave;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
@@ -113,9 +113,13 @@ pub fn init(board: &Board<'_>) -> Result<Version, NoController> {
     Ok(version)
 }
 
+/// This CPU can take no interrupts, and so can do nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRedistributor;
+
 /// Sets up this CPU's share: its interface, and the private interrupts that
 /// EL2 takes.
-pub fn init_cpu() {
+pub fn init_cpu() -> Result<(), NoRedistributor> {
     let private = [KICK, EL2_TIMER, MAINTENANCE, VTIMER];
     match controller() {
         Some(Controller::V2(gic)) => {
@@ -124,10 +128,7 @@ pub fn init_cpu() {
             arch::percpu().gic_target.store(gic.own_target(), Ordering::Relaxed);
         }
         Some(Controller::V3 { frames, .. }) => {
-            let Some(redistributor) = frames.find(arch::mpidr()) else {
-                say!("CPU {}: no redistributor for it in the device tree", arch::cpu_index());
-                return;
-            };
+            let redistributor = frames.find(arch::mpidr()).ok_or(NoRedistributor)?;
             redistributor.init();
             private.iter().for_each(|&intid| redistributor.enable(intid));
             arch::percpu().redistributor.call_once(|| redistributor);
@@ -136,6 +137,13 @@ pub fn init_cpu() {
         None => {}
     }
     MachineListRegs::new(controller().and_then(Controller::as_v2)).switch_on();
+    Ok(())
+}
+
+impl fmt::Display for NoRedistributor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the GICv3 in the device tree has no redistributor for it")
+    }
 }
 
 /// Makes the console's interrupt arrive at this CPU.
@@ -219,8 +227,9 @@ pub fn handle_pending(resident: Option<&Vcpu>) {
                 taken.drop_priority();
             }
             (MAINTENANCE, Some(vcpu)) => {
+                // Its line stays high until the list registers are looked at.
                 vcpu.note(Attention::INTERRUPTS);
-                handle(taken, intid, None);
+                handle(taken, intid, Some(vcpu));
             }
             // What asks for attention stays set: it is what wakes a waiting vCPU.
             _ => {

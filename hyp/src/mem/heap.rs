@@ -1,7 +1,7 @@
 //! The heap: a small fixed arena for set-up.
 //!
-//! Boot, the creation of VMs and the prompt use it; no exit does, and nothing a
-//! guest chooses sizes an allocation. Running out is therefore a matter of
+//! Boot and the creation of VMs use it; no exit does, and nothing a guest chooses
+//! sizes an allocation. Running out is therefore a matter of
 //! configuration, found at start, and a crash record is the honest answer.
 
 use buddy_system_allocator::LockedHeap;

@@ -3,9 +3,9 @@
 //! A handler gets the registers that a function may clobber, and the vCPU. It
 //! either does what the guest asked and returns [`Leave::Stay`], and the guest
 //! goes on some thirty instructions later; or it says why `run_guest` has to
-//! return, and [`super::handle`] does the rest with the full register set. No
-//! handler allocates, formats, or takes a lock that another vCPU may hold for
-//! long. What is emulated is written once, over [`Gprs`]: an access through one
+//! return, and [`super::handle`] does the rest with the full register set. None of
+//! the frequent ones allocates, formats, or takes a lock that another vCPU may hold
+//! for long. What is emulated is written once, over [`Gprs`]: an access through one
 //! of x19 to x29, which are not in the fast frame, comes a second time with a
 //! frame that has them.
 

@@ -266,9 +266,13 @@ pub trait ListRegs {
     /// without a list register for them (HCR.EOIcount).
     fn take_eoi_count(&mut self) -> u32;
 
-    /// Deactivates a physical interrupt whose virtual twin was deactivated by
-    /// a distributor write instead of by the guest's CPU interface.
+    /// Deactivates a physical interrupt whose virtual twin is not active any
+    /// more, where the guest's CPU interface has not done so.
     fn deactivate(&mut self, physical: IntId);
+
+    /// Whether the line of a physical interrupt that EL2 has left active is
+    /// still high.
+    fn is_raised(&self, physical: IntId) -> bool;
 }
 
 #[cfg(test)]

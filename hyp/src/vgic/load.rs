@@ -8,7 +8,7 @@ use super::home::Slot;
 use super::irq::{self, Irq};
 use super::list_reg::{ListRegs, Lr, Maintenance, State};
 use super::sync::Ordering::{AcqRel, Relaxed};
-use super::{VcpuState, Vgic};
+use super::{VcpuState, Version, Vgic};
 use crate::vcpu_set::VcpuSet;
 
 /// Why [`Vgic::deliver`] and its relatives are called, and so what to leave
@@ -64,6 +64,12 @@ impl Vgic {
         let state = self.vcpu(vcpu);
         let bank = self.bank(vcpu, irq.bank());
         let latched = bank.latch.take(irq.mask());
+        if let Some(physical) = state.home.physical(irq)
+            && !lrs.is_raised(physical)
+        {
+            // It fell while it waited for a list register.
+            return self.deactivate(vcpu, index, irq, lrs);
+        }
         let mut lr = self.list_register_for(vcpu, irq);
         state.home.set_image(index, lr);
         if self.has_sources(irq) {
@@ -103,9 +109,10 @@ impl Vgic {
         let bank = self.bank(vcpu, irq.bank());
         let lr = Lr::pending(irq.raw(), bank.priority(irq.lane()))
             .with_group_bit(bank.group.get() >> irq.lane() & 1);
-        if let Some(physical) = self.vcpu(vcpu).home.physical(irq) {
+        let physical = self.vcpu(vcpu).home.physical(irq);
+        if let (Version::V3, Some(physical)) = (self.version, physical) {
             lr.linked_to(physical)
-        } else if bank.edge.get() & irq.mask() == 0 {
+        } else if physical.is_some() || bank.edge.get() & irq.mask() == 0 {
             lr.with_eoi_maintenance()
         } else {
             lr

@@ -64,6 +64,14 @@
 //! either the changer sees the claim as it now is, or the home CPU sees the
 //! change. `tests/interleave.rs` tries all orders.
 //!
+//! A *linked* interrupt (the virtual timer's) is a physical one that EL2 has
+//! acknowledged and left active; it is pending while its line is high, which
+//! every look at it samples. On GICv3 the list register names it and the guest's
+//! deactivation is the physical one's. GICv2 could do so too, but QEMU's does not
+//! signal a line that was already high again when the guest deactivates, and the
+//! timer would be lost for good. So there it has EOI maintenance, and EL2
+//! deactivates.
+//!
 //! Level-triggered software interrupts are loaded with EOI maintenance, so
 //! that the home CPU hears of the deactivation and samples the line again.
 //! Edges and SGIs are not: their list register stays held until somebody

@@ -70,7 +70,7 @@ impl Vgic {
             let rank = self.rank(vcpu, home.slot(index).irq);
             let least = match lr.state() {
                 State::Pending => &mut least_pending,
-                _ if lr.is_linked() => continue,
+                _ if home.physical(home.slot(index).irq).is_some() => continue,
                 _ => &mut least_active,
             };
             if least.is_none_or(|(least_rank, _, _)| rank > least_rank) {

@@ -73,14 +73,24 @@ impl Vgic {
     /// Whether the resident vCPU has an interrupt to take, in a list register
     /// or waiting for one. Does not know the guest's priority mask, so it may
     /// say yes where the hardware would not signal; never no where it would.
-    pub fn has_deliverable<L: ListRegs>(&self, vcpu: usize, lrs: &L) -> bool {
+    ///
+    /// A linked interrupt whose line fell before the guest looked is let go: were
+    /// its physical twin left active, the line's next rise would wake nobody.
+    pub fn has_deliverable<L: ListRegs>(&self, vcpu: usize, lrs: &mut L) -> bool {
         irq::publish();
         let home = &self.vcpu(vcpu).home;
         let in_list_register = Lanes(home.used()).any(|index| {
             let lr = lrs.read(index as usize);
             let irq = home.slot(index as usize).irq;
             match lr.state() {
-                State::Pending => true,
+                State::Pending => match home.physical(irq) {
+                    Some(physical) if !lrs.is_raised(physical) => {
+                        // It is private: this names nobody.
+                        let _ = self.deactivate(vcpu, index as usize, irq, lrs);
+                        false
+                    }
+                    _ => true,
+                },
                 // The hardware does not signal it before it is deactivated.
                 State::Active | State::PendingActive => false,
                 // It may have come again since it ended.

@@ -4,10 +4,10 @@
 //! changed meanwhile is applied, and what is not wanted any more is pulled
 //! back. [`Vgic::unload`] goes further and leaves only active ones.
 
-use super::Vgic;
 use super::home::Slot;
 use super::irq::{self, Irq, Lanes};
 use super::list_reg::{ListRegs, Lr, Maintenance, State};
+use super::{Version, Vgic};
 use crate::vcpu_set::VcpuSet;
 
 /// A list register that is looked at in a flush.
@@ -42,6 +42,14 @@ impl Vgic {
             let index = index as usize;
             let (lr, slot) = (lrs.read(index), home.slot(index));
             if lr.state() == State::Inactive {
+                // What the hardware has done on GICv3. (An empty one was claimed
+                // and never loaded.)
+                if self.version == Version::V2
+                    && lr != Lr::EMPTY
+                    && let Some(physical) = home.physical(slot.irq)
+                {
+                    lrs.deactivate(physical);
+                }
                 kicks = kicks.union(self.refresh_ended(vcpu, index, slot.irq, lrs));
                 continue;
             }
@@ -89,6 +97,13 @@ impl Vgic {
         let bank = self.bank(vcpu, irq.bank());
         if bank.drop_pending.take(irq.mask()) {
             return self.empty(vcpu, index, irq, lrs);
+        }
+        if let Some(physical) = state.home.physical(irq)
+            && !lrs.is_raised(physical)
+        {
+            // The line fell before the guest looked: nothing is pending any more.
+            bank.latch.clear(irq.mask());
+            return self.deactivate(vcpu, index, irq, lrs);
         }
         if !self.is_still_wanted(vcpu, slot) {
             return self.pull_back(vcpu, index, lr, slot, lrs);
@@ -186,7 +201,7 @@ impl Vgic {
         irq: Irq,
         lrs: &mut L,
     ) -> VcpuSet {
-        if let Some(physical) = lrs.read(index).physical() {
+        if let Some(physical) = self.vcpu(vcpu).home.physical(irq) {
             lrs.deactivate(physical);
         }
         self.empty(vcpu, index, irq, lrs)

@@ -12,6 +12,7 @@
 //! EL3), they obey: GICv2 then signals group 0 as IRQ and hides group 1 from GICC_IAR, so all is put in group 0;
 //! GICv3 signals group 0 as FIQ, so all is put in group 1.
 
+pub mod secure;
 pub mod v2;
 pub mod v3;
 

@@ -44,10 +44,17 @@ impl Pl011 {
 
     pub(super) fn set_tx_interrupt(self, interrupt: Interrupt) {
         self.0.write32(IMSC, interrupt.apply(self.0.read32(IMSC), TRANSMIT));
+        // The condition is latched when the FIFO falls to its trigger level. Cleared here, before
+        // the FIFO is filled again, and nowhere else, it is never lost and never stale.
+        if interrupt == Interrupt::Disabled {
+            self.0.write32(ICR, TRANSMIT);
+        }
     }
 
+    /// Only what was received: clearing the transmit condition here could lose it to a CPU that has
+    /// just filled the FIFO and is about to enable its interrupt.
     pub(super) fn acknowledge(self) {
-        self.0.write32(ICR, RECEIVE | TRANSMIT);
+        self.0.write32(ICR, RECEIVE);
     }
 }
 
@@ -81,6 +88,18 @@ mod tests {
         assert_eq!(Pl011(registers).try_get(), Some(0x61));
         registers.write32(FR, 0x10);
         assert_eq!(Pl011(registers).try_get(), None);
+    }
+
+    #[test]
+    fn each_condition_is_cleared_by_its_own_side_only() {
+        let mut block = FakeRegisters::new(0x100);
+        let registers = block.registers();
+        Pl011(registers).acknowledge();
+        assert_eq!(registers.read32(ICR), 0x50);
+        Pl011(registers).set_tx_interrupt(Interrupt::Enabled);
+        assert_eq!(registers.read32(ICR), 0x50);
+        Pl011(registers).set_tx_interrupt(Interrupt::Disabled);
+        assert_eq!(registers.read32(ICR), 0x20);
     }
 
     #[test]

@@ -61,7 +61,7 @@ choose_level:
     b       0b
 
 // No EL3 firmware: set what it would have set and go down one level.
-// Only registers that every v8.0 core has; GIC groups are set from Rust.
+// Only registers that every v8.0 core has; Rust hands the GIC over.
 drop_from_el3:
     mov     x1, #0x5b1              // RW, HCE, SMD off; RES1 5:4; NS
     // bit 8 HCE, bit 10 RW, bits 5:4 RES1, bit 0 NS
@@ -71,15 +71,30 @@ drop_from_el3:
     orr     x3, x3, x4
     cbz     x3, 1f
     orr     x1, x1, #(3 << 16)      // APK, API: no trap to an empty EL3
-1:  msr     scr_el3, x1
+1:  mrs     x2, id_aa64mmfr0_el1
+    ubfx    x3, x2, #56, #4         // fine-grained traps: EL2 writes their registers
+    cbz     x3, 8f
+    orr     x1, x1, #(1 << 27)      // FGTEn
+8:  mrs     x2, id_aa64mmfr1_el1
+    ubfx    x3, x2, #40, #4         // HCRX_EL2
+    cbz     x3, 9f
+    orr     x1, x1, #(1 << 38)      // HXEn
+9:  msr     scr_el3, x1
     msr     cptr_el3, xzr
+    msr     mdcr_el3, xzr
     mrs     x2, id_aa64pfr0_el1
     ubfx    x2, x2, #24, #4         // GIC system registers
     cbz     x2, 2f
     mov     x2, #0xf                // SRE, DFB, DIB, Enable
     msr     S3_6_C12_C12_5, x2      // ICC_SRE_EL3
     isb
-2:  ldr     x2, =EL2_SCTLR_OFF
+2:  cbnz    x21, 3f                 // the GIC is handed over once, by the first CPU
+    adrp    x1, boot_stack_end
+    add     x1, x1, :lo12:boot_stack_end
+    mov     sp, x1
+    mov     x0, x20
+    bl      {early_el3}
+3:  ldr     x2, =EL2_SCTLR_OFF
     msr     sctlr_el2, x2
     adr     x2, at_el2
     msr     elr_el3, x2
@@ -116,10 +131,10 @@ at_el2:
     mov     x3, #4
     lsl     x2, x3, x2
     dmb     sy
-3:  dc      ivac, x0
+6:  dc      ivac, x0
     add     x0, x0, x2
     cmp     x0, x1
-    b.lo    3b
+    b.lo    6b
     dsb     sy
 
 // x20, x21 live; x22 = physical address of the image from here on.

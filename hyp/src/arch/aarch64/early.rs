@@ -13,10 +13,11 @@
 //! up, 6 CPUs up, 7 guests created.
 #![expect(unsafe_code, reason = "linker symbols, and code that runs before memory is set up")]
 
-use super::el2_tables::{PAGE, Purpose, Tables};
 use super::{EMERGENCY_STACK, GUARD, STACK, STACK_SLOT};
+use crate::arch::el2_tables::{PAGE, Purpose, Tables};
 use crate::percpu::MAX_CPUS;
 use core::mem::MaybeUninit;
+use platform::gic::secure;
 use platform::mmio::Registers;
 use platform::uart::{Uart, UartInfo, early};
 
@@ -83,7 +84,7 @@ pub(super) extern "C" fn early_main(dtb: u64) {
     };
     stage(b"\r\nentresol: boot 1");
     match fill_tables() {
-        Ok(()) => stage(b" 2"),
+        Ok(()) => stage(b" 2\r\n"),
         Err(_) => {
             stage(b"\r\nentresol: CRASH the boot page tables are too small for this image\r\n");
             loop {
@@ -91,6 +92,14 @@ pub(super) extern "C" fn early_main(dtb: u64) {
             }
         }
     }
+}
+
+/// Called by boot.S on the first CPU at EL3, where no firmware has run.
+pub(super) extern "C" fn early_el3(dtb: u64) {
+    // SAFETY: with the MMU off, devices are at their physical addresses.
+    let block = |address: u64| unsafe { Registers::at(address as usize) };
+    // Without a GIC that we know there is nothing to hand over; boot says so later.
+    let _ = device_tree(dtb).and_then(|tree| secure::hand_over(tree, block));
 }
 
 /// Called by boot.S when the boot loader started us at EL1.
@@ -124,7 +133,7 @@ fn device_tree(address: u64) -> Option<&'static [u8]> {
 
 /// Fills the two roots: the entry page in both ways for `enable_mmu`, and the
 /// image at its link address with each part's rights.
-fn fill_tables() -> Result<(), super::el2_tables::TableError> {
+fn fill_tables() -> Result<(), crate::arch::el2_tables::TableError> {
     let image = here!(__image_start);
     let (final_root, identity_root) = (here!(boot_l0), here!(boot_l0_identity));
     // SAFETY: boot memory is ours and, with the MMU off, where its symbols are.

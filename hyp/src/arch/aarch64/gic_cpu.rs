@@ -16,6 +16,15 @@ pub fn has_gicv3_registers() -> bool {
 pub fn init() {
     write!("s3_4_c12_c9_5", 0xf); // ICC_SRE_EL2: SRE, DFB, DIB, Enable
     super::instruction_sync();
+    // ICC_SRE_EL1: SRE, DFB, DIB, for all guests and for good: without Enable
+    // theirs traps. Where SRE can be cleared (Cortex-A53 to A73), one guest
+    // would otherwise take the system registers from the next.
+    write!("s3_0_c12_c12_5", 7);
+    write!("s3_4_c12_c9_5", 7);
+    super::instruction_sync();
+    // What was interrupted before us (a boot loader that did not end its last
+    // interrupt) would mask ours.
+    write!("s3_0_c12_c9_0", 0); // ICC_AP1R0_EL1
     write!("s3_0_c4_c6_0", 0xff); // ICC_PMR_EL1: let every priority through
     write!("s3_0_c12_c12_3", 0); // ICC_BPR1_EL1
     write!("s3_0_c12_c12_4", 2); // ICC_CTLR_EL1: EOImode = 1

@@ -8,7 +8,7 @@
 #![expect(unsafe_code, reason = "says where device registers are")]
 
 use super::early::{image_offset, take_boot_tables};
-use super::el2_tables::{LINEAR_BASE, LINEAR_END, PAGE, Purpose, TableError, Tables};
+use crate::arch::el2_tables::{LINEAR_BASE, Purpose, TableError, Tables};
 use core::fmt;
 use platform::board::Region;
 use platform::mmio::Registers;
@@ -34,7 +34,12 @@ impl fmt::Display for MapError {
             TableError::Conflict => "it is mapped already with another memory type",
             TableError::OutOfReach => "it lies above the linear map",
         };
-        write!(f, "can't map {:#x}..{:#x} at EL2: {reason}", self.address, self.address + self.size)
+        write!(
+            f,
+            "can't map {:#x}..{:#x} at EL2: {reason}",
+            self.address,
+            self.address.saturating_add(self.size)
+        )
     }
 }
 
@@ -95,14 +100,8 @@ pub fn release_cpu(release: u64, entry: u64) -> Result<(), MapError> {
 
 fn map(address: u64, size: u64, purpose: Purpose) -> Result<usize, MapError> {
     let error = |reason| MapError { address, size, reason };
-    let end =
-        address.checked_add(size).filter(|&end| end <= LINEAR_END).ok_or(error(TableError::OutOfReach))?;
-    let (from, to) = (address & !(PAGE - 1), end.next_multiple_of(PAGE));
     let mut tables = TABLES.lock();
-    tables
-        .get_or_insert_with(take_boot_tables)
-        .map(LINEAR_BASE + from, from, to - from, purpose)
-        .map_err(error)?;
+    tables.get_or_insert_with(take_boot_tables).map_linear(address, size, purpose).map_err(error)?;
     // New entries become visible to this CPU's walker (DDI 0487, "Ordering of
     // table walks"); others see them after whatever tells them to look.
     super::complete_inner();

@@ -12,7 +12,6 @@ mod cache;
 mod control;
 mod early;
 mod el1;
-mod el2_tables;
 mod gic_cpu;
 mod mmu;
 mod random;
@@ -40,7 +39,10 @@ pub use mmu::{
     secondary_entry_address,
 };
 pub use random::random;
-pub use timer::{VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, virtual_counter};
+pub use timer::{
+    VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, set_counter_frequency,
+    virtual_counter, virtual_timer_is_raised,
+};
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
 use super::{FastFrame, GuestRegs, WholeFrame};
@@ -79,6 +81,7 @@ core::arch::global_asm!(
     include_str!("boot.S"),
     early_main = sym early::early_main,
     early_refuse_el1 = sym early::early_refuse_el1,
+    early_el3 = sym early::early_el3,
     primary = sym primary,
     secondary = sym secondary,
     mpidrs = sym crate::percpu::MPIDRS,
@@ -159,7 +162,7 @@ unsafe extern "C" {
 /// guest; returns what that handler returned.
 ///
 /// The caller has loaded everything else that is this vCPU's (EL1 state, stage
-/// 2, timer, virtual interface): see [`crate::resident`].
+/// 2, timer, virtual interface): see [`crate::task`].
 pub fn run_guest(regs: &mut GuestRegs, vcpu: &Vcpu) -> u32 {
     // SAFETY: `regs` outlives the call and is written by nobody else during
     // it; the guest cannot reach EL2's memory (stage 2).

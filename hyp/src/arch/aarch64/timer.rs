@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "system registers")]
 
 use super::sysreg::{read, write};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// CNT*_CTL: enabled.
 const ENABLE: u64 = 1;
@@ -15,9 +16,21 @@ pub fn counter() -> u64 {
     read!("cntpct_el0")
 }
 
-/// Its frequency in Hz, as firmware set it.
+/// The frequency that the device tree gives, 0 if it gives none.
+static FREQUENCY: AtomicU64 = AtomicU64::new(0);
+
+/// The device tree gives the counter's frequency in Hz: firmware got CNTFRQ_EL0
+/// wrong, or there was none to set it.
+pub fn set_counter_frequency(hz: u32) {
+    FREQUENCY.store(u64::from(hz), Ordering::Relaxed);
+}
+
+/// Its frequency in Hz; 0 if nobody has said.
 pub fn counter_frequency() -> u64 {
-    read!("cntfrq_el0")
+    match FREQUENCY.load(Ordering::Relaxed) {
+        0 => read!("cntfrq_el0"),
+        hz => hz,
+    }
 }
 
 /// Arms EL2's timer: PPI 26 once the counter reaches `deadline`.
@@ -29,6 +42,12 @@ pub fn arm_el2_timer(deadline: u64) {
 /// Disarms EL2's timer.
 pub fn disarm_el2_timer() {
     write!("cnthp_ctl_el2", 0);
+}
+
+/// Whether the virtual timer in the processor holds its interrupt line high.
+pub fn virtual_timer_is_raised() -> bool {
+    const STATUS: u64 = 4;
+    read!("cntv_ctl_el0") & (ENABLE | MASK | STATUS) == ENABLE | STATUS
 }
 
 /// The guest's virtual timer, at rest.

@@ -185,6 +185,7 @@ nothing! {
     invalidate_instructions();
     init_cpu(&HostId, &IdView, ForceWriteBack);
     load_debug(&HardwareDebug<'_>);
+    set_counter_frequency(u32);
     set_guest_mpidr(u64);
     set_stage2(u64, u64);
     write_guest_exception(u64, u64, u64, Option<u64>);
@@ -222,6 +223,7 @@ fixed! {
     has_gicv3_registers() -> bool = false;
     counter_frequency() -> u64 = 1_000_000_000;
     virtual_counter() -> u64 = counter();
+    virtual_timer_is_raised() -> bool = false;
     guest_exception_controls() -> (u64, u64) = (0, 0);
     exit_syndrome() -> u64 = 0;
     fault_page() -> u64 = 0;
@@ -278,6 +280,17 @@ pub fn physical_bytes(_: Region) -> &'static [u8] {
 /// Panics: there is no EL2 to run a guest on.
 pub fn run_guest(_: &mut GuestRegs, _: &Vcpu) -> u32 {
     panic!("no guest can run under a host test")
+}
+
+/// See the target's.
+///
+/// # Safety
+///
+/// See the target's.
+#[expect(unsafe_code, reason = "the same contract as on the target")]
+pub unsafe fn clear_page(page: *mut u8) {
+    // SAFETY: the caller's contract.
+    unsafe { page.write_bytes(0, 4096) }
 }
 
 /// See the target's.

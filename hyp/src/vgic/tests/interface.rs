@@ -24,6 +24,8 @@ pub(super) struct Interface {
     running: Vec<u8>,
     /// Physical interrupts deactivated by the guest's EOI or by us.
     pub(super) deactivated: Vec<IntId>,
+    /// Physical interrupts whose line has fallen.
+    pub(super) low: Vec<IntId>,
 }
 
 impl Interface {
@@ -35,6 +37,7 @@ impl Interface {
             eoi_count: 0,
             running: Vec::new(),
             deactivated: Vec::new(),
+            low: Vec::new(),
         }
     }
 
@@ -139,5 +142,9 @@ impl ListRegs for Interface {
 
     fn deactivate(&mut self, physical: IntId) {
         self.deactivated.push(physical);
+    }
+
+    fn is_raised(&self, physical: IntId) -> bool {
+        !self.low.contains(&physical)
     }
 }

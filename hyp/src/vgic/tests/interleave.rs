@@ -135,7 +135,7 @@ fn an_edge_and_a_disable_meet() {
             |vgic| vgic.set_spi_line(SPI, Level::High),
         );
         assert_eq!(pending, []);
-        assert_eq!(vgic.dist_read(0, 0x204, Word, &Interface::new(2)), 2, "and is not forgotten");
+        assert_eq!(vgic.dist_read(0, 0x204, Word, &mut Interface::new(2)), 2, "and is not forgotten");
     });
 }
 
@@ -260,7 +260,7 @@ fn an_idle_cpu_and_a_device_do_not_miss_each_other() {
             let (vgic, idle) = (vgic.clone(), idle.clone());
             move || {
                 idle.store(1, Relaxed);
-                vgic.has_deliverable(0, &Interface::new(2))
+                vgic.has_deliverable(0, &mut Interface::new(2))
             }
         });
         let kicks = vgic.set_spi_line(SPI, Level::High);

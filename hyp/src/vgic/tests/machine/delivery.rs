@@ -374,6 +374,19 @@ fn a_linked_interrupt_carries_its_physical_number() {
 }
 
 #[test]
+fn a_linked_interrupt_whose_line_falls_before_it_is_taken_is_let_go() {
+    for version in [Version::V2, Version::V3] {
+        let mut m = Machine::ready(version, 1);
+        m.vgic.link_ppi(0, IntId::ppi(11), IntId::ppi(11));
+        let _ = m.vgic.deliver_linked(0, IntId::ppi(11), &mut m.cpus[0]);
+        m.cpus[0].low = vec![IntId::ppi(11)];
+        assert!(!m.vgic.has_deliverable(0, &mut m.cpus[0]), "{version:?}");
+        assert_eq!(m.shown(0), [], "{version:?}");
+        assert_eq!(m.cpus[0].deactivated, [IntId::ppi(11)], "{version:?}");
+    }
+}
+
+#[test]
 fn a_linked_interrupt_that_is_disabled_waits_and_keeps_its_link() {
     let mut m = Machine::ready(Version::V3, 1);
     m.vgic.link_ppi(0, IntId::ppi(11), IntId::ppi(14));
@@ -414,16 +427,16 @@ fn a_ppi_that_is_not_linked_follows_its_line() {
 #[test]
 fn has_deliverable_sees_waiting_and_loaded_and_not_active_ones() {
     let mut m = Machine::ready(Version::V3, 1);
-    let has = |m: &Machine| m.vgic.has_deliverable(0, &m.cpus[0]);
-    assert!(!has(&m));
+    let has = |m: &mut Machine| m.vgic.has_deliverable(0, &mut m.cpus[0]);
+    assert!(!has(&mut m));
     let kicks = m.vgic.set_spi_line(IntId::spi(1), Level::High);
-    assert!(has(&m), "waiting");
+    assert!(has(&mut m), "waiting");
     m.serve(kicks);
-    assert!(has(&m), "loaded");
+    assert!(has(&mut m), "loaded");
     assert_eq!(m.iar(0), 33);
-    assert!(!has(&m), "active");
+    assert!(!has(&mut m), "active");
     m.cpus[0].eoi(33);
-    assert!(has(&m), "ended, the line still high, not flushed yet");
+    assert!(has(&mut m), "ended, the line still high, not flushed yet");
 }
 
 #[test]

@@ -447,9 +447,9 @@ impl Run {
         self.serve(all);
         for vcpu in 0..VCPUS {
             let signalled = !self.reference.signalled(vcpu).is_empty();
-            let Machine { vgic, cpus } = &self.machine;
+            let Machine { vgic, cpus } = &mut self.machine;
             if self.resident[vcpu] {
-                assert_eq!(vgic.has_deliverable(vcpu, &cpus[vcpu]), signalled, "vCPU {vcpu}");
+                assert_eq!(vgic.has_deliverable(vcpu, &mut cpus[vcpu]), signalled, "vCPU {vcpu}");
             } else {
                 assert_eq!(vgic.has_deliverable_at_rest(vcpu), signalled, "vCPU {vcpu} at rest");
             }

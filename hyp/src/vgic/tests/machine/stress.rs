@@ -148,7 +148,7 @@ impl World {
                     thread::yield_now();
                     self.kick(self.vgic.restore(vcpu, &mut lrs));
                 }
-                _ => self.idle(vcpu, &lrs),
+                _ => self.idle(vcpu, &mut lrs),
             }
         }
     }
@@ -161,7 +161,7 @@ impl World {
     }
 
     /// Sleeps until there is a kick, if there is nothing to take.
-    fn idle(&self, vcpu: usize, lrs: &Interface) {
+    fn idle(&self, vcpu: usize, lrs: &mut Interface) {
         let nothing = !self.vgic.has_deliverable(vcpu, lrs);
         let mut naps = 0;
         while nothing && naps < 20 && !self.kicked[vcpu].load(SeqCst) && !self.done.load(SeqCst) {
