@@ -90,12 +90,17 @@ pub fn bring_up(device_tree: u64) -> Hardware {
 
 /// Every other CPU.
 pub fn secondary(index: usize) -> ! {
+    let team = join(index);
+    work(team, index)
+}
+
+/// Everything before this CPU's first guest; the others wait for it.
+pub fn join(index: usize) -> &'static Team {
     if let Err(error) = irq::init_cpu() {
         say!("CPU {index}: {error}");
         machine::halt();
     }
-    let team = smp::report_and_wait(index);
-    work(team, index)
+    smp::report_and_wait(index)
 }
 
 /// Runs guests on this CPU, for ever.

@@ -1,5 +1,6 @@
 //! Entresol, the hypervisor: a library, so that everything above [`arch`] is
-//! built and tested on the host as well, and a binary that adds the panic handler.
+//! built and tested on the host as well, and a binary that says
+//! what its CPUs do ([`program!`]) and adds the panic handler.
 //!
 //! ARCHITECTURE.md at the root of the repository says the same in more words,
 //! and what this page leaves out: the address space of EL2, the stages of boot.

@@ -50,8 +50,7 @@ mod start {
 
     /// Every other CPU.
     fn secondary(index: usize) -> ! {
-        hyp::irq::init_cpu();
-        smp::report_and_wait(index).apply_controls(index);
+        boot::join(index).apply_controls(index);
         crew::serve(index)
     }
 

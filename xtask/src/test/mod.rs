@@ -1,8 +1,9 @@
 //! `cargo xtask test`: every proof the project has, with one line at the end that tells the truth.
 //!
 //! Main type: [`Options`]; main function: [`run`]. The rings, from the inside out: [`host`] (format, lints, unit tests),
-//! [`el2`] (claims about the hypervisor's own code, checked at EL2), [`conformance`] (claims checked by a small guest, on the hypervisor and on a bare machine), [`system`] (whole boots
-//! played by a script). Only the last runs two jobs at a time: the others use all of the machine, or need time to be true.
+//! [`el2`] (the library on a processor, checked at EL2), [`conformance`] (claims checked by a small guest, on the
+//! hypervisor and on a bare machine), [`system`] (whole boots played by a script). Only the last runs two jobs at a time:
+//! the others use all of the machine, or need time to be true.
 //!
 //! Parts: [`job`] runs and counts.
 
