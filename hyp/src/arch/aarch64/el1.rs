@@ -195,14 +195,3 @@ unsafe extern "C" {
     fn simd_save(to: *mut [u64; 66]);
     fn simd_load(from: *const [u64; 66]);
 }
-
-/// The address translation of a guest virtual address as the guest would do
-/// it, stage 1 only (AT S1E1R): PAR_EL1, with the guest's own kept.
-pub fn translate_stage1(address: u64) -> u64 {
-    let kept = read!("par_el1");
-    // SAFETY: AT has no effect but on PAR_EL1, which is restored below.
-    unsafe { core::arch::asm!("at s1e1r, {}", "isb", in(reg) address, options(nostack, preserves_flags)) };
-    let result = read!("par_el1");
-    write!("par_el1", kept);
-    result
-}

@@ -5,11 +5,6 @@
 use super::sysreg::{read, write};
 use core::arch::asm;
 
-/// Whether the processor has the GICv3 system registers.
-pub fn has_gicv3_registers() -> bool {
-    read!("id_aa64pfr0_el1") >> 24 & 0xf != 0
-}
-
 /// Switches this CPU's interface on: system registers for us and for guests,
 /// all priorities, group 1, and EOI that only drops priority, so that a guest's
 /// own EOI can deactivate a hardware-linked interrupt.

@@ -28,10 +28,10 @@ pub use control::{
     write_guest_exception,
 };
 pub use early::{Handoff, handoff, image_size};
-pub use el1::{El1State, PointerAuthentication, Simd, translate_stage1};
+pub use el1::{El1State, PointerAuthentication, Simd};
 pub use gic_cpu::{
-    VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, has_gicv3_registers,
-    ich_hcr, init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
+    VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, ich_hcr,
+    init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
     write_list_register,
 };
 pub use mmu::{
@@ -41,7 +41,7 @@ pub use mmu::{
 pub use random::random;
 pub use timer::{
     VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, set_counter_frequency,
-    virtual_counter, virtual_timer_is_raised,
+    virtual_timer_is_raised,
 };
 pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
 
@@ -242,11 +242,6 @@ pub fn emergency_stack_end(index: usize) -> usize {
 /// MPIDR_EL1's affinity fields.
 pub fn mpidr() -> u64 {
     read!("mpidr_el1") & 0xff_00ff_ffff
-}
-
-/// MIDR_EL1: who made this processor, and which it is.
-pub fn midr() -> u64 {
-    read!("midr_el1")
 }
 
 /// What an exit left in the syndrome registers.

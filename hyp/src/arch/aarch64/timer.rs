@@ -82,9 +82,3 @@ impl VirtualTimer {
         (self.control & (ENABLE | MASK) == ENABLE).then(|| self.compare.saturating_add(offset))
     }
 }
-
-/// Guest time now: the virtual counter of the resident vCPU.
-pub fn virtual_counter() -> u64 {
-    super::instruction_sync();
-    read!("cntvct_el0")
-}

@@ -220,9 +220,7 @@ fixed! {
     list_register_count() -> usize = 4;
     read_list_register(usize) -> u64 = 0;
     ich_hcr() -> u64 = 0;
-    has_gicv3_registers() -> bool = false;
     counter_frequency() -> u64 = 1_000_000_000;
-    virtual_counter() -> u64 = counter();
     virtual_timer_is_raised() -> bool = false;
     guest_exception_controls() -> (u64, u64) = (0, 0);
     exit_syndrome() -> u64 = 0;
@@ -232,11 +230,9 @@ fixed! {
     guest_pc() -> u64 = 0;
     guest_pstate() -> u64 = 0;
     host_id() -> HostId = HostId::read_with(|_| 0);
-    translate_stage1(u64) -> u64 = 1;
     random() -> Option<u64> = None;
     cpu_index() -> usize = 0;
     mpidr() -> u64 = 0;
-    midr() -> u64 = 0;
     emergency_stack_end(usize) -> usize = 0;
     handoff() -> Handoff = Handoff { dtb_size: 0, console: None };
     image_address() -> u64 = 0;
