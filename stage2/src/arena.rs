@@ -9,6 +9,7 @@ use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::addr::PhysAddr;
+use crate::geometry::Granule;
 use crate::pte::Descriptor;
 use crate::table::{Table, TableMemory};
 
@@ -76,7 +77,7 @@ unsafe impl<S: Deref<Target = [Frame]>> TableMemory for Arena<S> {
         for index in 0..tables {
             let frame = self.frame(first.plus(index as u64 * TABLE_SIZE));
             assert!(frame.taken.load(Ordering::Relaxed), "{first} is freed twice");
-            for index in 0..crate::geometry::ENTRIES {
+            for index in 0..Granule::Kib4.entries() {
                 frame.table.entry(index).fill(Descriptor::EMPTY);
             }
             // Release: pairs with the Acquire in `take_all`, so that the next

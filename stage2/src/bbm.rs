@@ -127,8 +127,9 @@ pub fn is_bbm_safe(old: Pte, new: Pte) -> bool {
         (Pte::Leaf(old), Pte::Leaf(new)) => {
             old.level() == new.level() && (old.encode().bits() ^ new.encode().bits()) & !CHANGEABLE == 0
         }
-        (Pte::Table(old), Pte::Table(new)) => old == new,
-        (Pte::Leaf(_), Pte::Table(_)) | (Pte::Table(_), Pte::Leaf(_)) => false,
+        (Pte::Table(old) | Pte::Settling(old), Pte::Table(new) | Pte::Settling(new)) => old == new,
+        (Pte::Leaf(_), Pte::Table(_) | Pte::Settling(_))
+        | (Pte::Table(_) | Pte::Settling(_), Pte::Leaf(_)) => false,
         // TLBs hold valid descriptors only.
         (Pte::Empty | Pte::Annotated(_) | Pte::Locked | Pte::Dead, _)
         | (_, Pte::Empty | Pte::Annotated(_) | Pte::Locked | Pte::Dead) => true,
@@ -174,7 +175,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
 
     /// What was read.
     pub fn pte(&self) -> Pte {
-        Pte::decode(self.seen, self.slot.level())
+        Pte::decode(self.seen, self.slot.level(), self.slot.format())
     }
 
     /// Stores a leaf where that needs no break: over nothing, over an
@@ -195,7 +196,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     /// for another level.
     pub fn try_update(self, leaf: Leaf) -> Result<(), Raced> {
         let old = self.pte();
-        if matches!(old, Pte::Locked | Pte::Dead) {
+        if matches!(old, Pte::Locked | Pte::Dead | Pte::Settling(_)) {
             return Err(Raced);
         }
         self.check(leaf);
@@ -218,7 +219,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     pub fn try_annotate(self, annotation: Annotation) -> Result<(), Raced> {
         match self.pte() {
             Pte::Empty | Pte::Annotated(_) => self.exchange(annotation.encode()),
-            Pte::Locked | Pte::Dead => Err(Raced),
+            Pte::Locked | Pte::Dead | Pte::Settling(_) => Err(Raced),
             old @ (Pte::Leaf(_) | Pte::Table(_)) => panic!("{old:?} must be broken before it is annotated"),
         }
     }
@@ -236,10 +237,10 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     pub fn try_lock(self) -> Result<Locked<'s, M>, Raced> {
         match self.pte() {
             // LOCKED to LOCKED would succeed for two CPUs at once.
-            Pte::Locked | Pte::Dead => Err(Raced),
+            Pte::Locked | Pte::Dead | Pte::Settling(_) => Err(Raced),
             Pte::Table(table) => panic!("{table:?} must be dead before it is detached"),
             Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
-                let locked = pte::locked(None);
+                let locked = pte::locked(0, None);
                 self.slot.exchange(self.seen, locked).map_err(|_| Raced)?;
                 Ok(Locked { slot: self.slot, old: self.seen, locked })
             }
@@ -250,7 +251,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     /// DEAD. Nobody else can have changed it since: only the owner of the
     /// dead entries may.
     pub(crate) fn lock_dead_table(self, table: TableAddr) -> Locked<'s, M> {
-        let locked = pte::locked(Some(table));
+        let locked = pte::locked(0, Some(table));
         self.slot.exchange(table.encode(), locked).expect("a table is unlinked by whoever made it dead");
         Locked { slot: self.slot, old: self.seen, locked }
     }
@@ -312,7 +313,7 @@ impl<'s, M: TableMemory> Locked<'s, M> {
     /// What the entry was when it was taken, including what the walker had
     /// set until that moment.
     pub fn old(&self) -> Pte {
-        Pte::decode(self.old, self.slot.level())
+        Pte::decode(self.old, self.slot.level(), self.slot.format())
     }
 
     /// Puts back what was there, and tells the walkers.

@@ -33,7 +33,7 @@
 
 use crate::addr::{IpaRange, Level};
 use crate::bbm::{self, Entry, Raced};
-use crate::geometry::ENTRIES;
+use crate::geometry::Granule;
 use crate::maint::Maintenance;
 use crate::pte::{self, Descriptor, Pte, TableAddr};
 use crate::sync::relax;
@@ -70,7 +70,7 @@ fn kill_entry<M: TableMemory>(slot: Slot<'_, M>) -> Option<()> {
                 Some(DeadTable { table }) => entry.try_kill(Some(table)),
                 None => Err(Raced),
             },
-            Pte::Locked => Err(Raced),
+            Pte::Locked | Pte::Settling(_) => Err(Raced),
         };
         match killed {
             Ok(()) => return Some(()),
@@ -135,7 +135,7 @@ impl Stale {
 pub(crate) struct Batch<'s, M: TableMemory> {
     view: View<'s, M>,
     /// One bit for each entry: whether this batch holds it.
-    taken: [u64; ENTRIES.div_ceil(64)],
+    taken: [u64; Granule::Kib4.entries().div_ceil(64)],
     stale: Stale,
 }
 

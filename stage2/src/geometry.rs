@@ -17,9 +17,6 @@ use core::fmt;
 
 use crate::addr::{Ipa, IpaRange, Level};
 
-/// Descriptors in one table with the 4 KiB granule.
-pub const ENTRIES: usize = 512;
-
 /// Narrowest supported IPA space, in bits.
 pub const MIN_IPA_BITS: u32 = 32;
 
@@ -44,6 +41,12 @@ impl Granule {
         match self {
             Self::Kib4 => 9,
         }
+    }
+
+    /// Descriptors in one table.
+    #[inline]
+    pub const fn entries(self) -> usize {
+        1 << self.bits_per_level()
     }
 
     /// Address bits below those that `level` decodes.
@@ -86,7 +89,7 @@ impl Granule {
     /// Which entry of a table at `level` translates `ipa`.
     #[inline]
     pub(crate) const fn index(self, ipa: Ipa, level: Level) -> usize {
-        (ipa.bits() >> self.shift(level)) as usize & (ENTRIES - 1)
+        (ipa.bits() >> self.shift(level)) as usize & (self.entries() - 1)
     }
 
     /// Which table of a root at `level` translates `ipa`.

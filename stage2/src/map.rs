@@ -10,7 +10,6 @@ use crate::addr::{Ipa, IpaRange, PhysAddr};
 use crate::attr::{Attributes, Permissions};
 use crate::bbm::Entry;
 use crate::error::MapError;
-use crate::geometry::ENTRIES;
 use crate::maint::Maintenance;
 use crate::pte::{Leaf, Pte};
 use crate::space::Space;
@@ -77,7 +76,7 @@ impl<M: TableMemory> Space<M> {
     /// Puts leaves into the empty entries of `range`. Also says how far it
     /// came: everything below that address was mapped by this call.
     fn fill(&self, range: IpaRange, output: PhysAddr, attributes: Attributes) -> (Ipa, Result<(), MapError>) {
-        let fwb = self.features().fwb;
+        let format = self.format();
         let mut at = range.start();
         let mut output = output;
         let mut slot = self.root_slot(at);
@@ -85,7 +84,7 @@ impl<M: TableMemory> Space<M> {
             let entry = Entry::load(slot);
             match entry.pte() {
                 Pte::Empty if fits(slot, at, output, range.end()) => {
-                    let leaf = Leaf::new(slot.level(), output, attributes, fwb);
+                    let leaf = Leaf::new(slot.level(), output, attributes, format);
                     if entry.try_update(leaf).is_err() {
                         continue;
                     }
@@ -107,7 +106,7 @@ impl<M: TableMemory> Space<M> {
                 Pte::Table(table) => slot = slot.child(table).slot_for(at),
                 Pte::Leaf(_) => return (at, Err(MapError::AlreadyMapped { ipa: at })),
                 Pte::Annotated(_) => return (at, Err(MapError::Annotated { ipa: at })),
-                Pte::Locked => relax(),
+                Pte::Locked | Pte::Settling(_) => relax(),
                 Pte::Dead => {
                     relax();
                     slot = self.root_slot(at);
@@ -142,7 +141,7 @@ impl<M: TableMemory> Space<M> {
                     slot = slot.child(table).slot_for(at);
                     continue;
                 }
-                Pte::Locked => {
+                Pte::Locked | Pte::Settling(_) => {
                     relax();
                     continue;
                 }
@@ -191,7 +190,7 @@ impl<M: TableMemory> Space<M> {
         // Everything that can fail or take time comes before the lock.
         let table = self.tables.allocate().ok_or(MapError::OutOfTables)?;
         let span = self.geometry().granule().span(level);
-        for index in 0..ENTRIES {
+        for index in 0..self.geometry().granule().entries() {
             match entry.pte() {
                 Pte::Leaf(block) => {
                     if let Some(child) = block.child(index, span) {
@@ -199,7 +198,7 @@ impl<M: TableMemory> Space<M> {
                     }
                 }
                 Pte::Annotated(annotation) => table.fill(index, annotation.encode()),
-                Pte::Empty | Pte::Locked | Pte::Dead | Pte::Table(_) => return Ok(()),
+                Pte::Empty | Pte::Locked | Pte::Dead | Pte::Table(_) | Pte::Settling(_) => return Ok(()),
             }
         }
         if let Ok(locked) = entry.try_lock() {

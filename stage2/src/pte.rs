@@ -12,22 +12,28 @@
 //! | DEAD      | 0     | the table is on its way out; nothing may be installed    |
 //! | LEAF      | 1     | memory: a page or a block                                |
 //! | TABLE     | 1     | the next level                                           |
+//! | SETTLING  | 1     | a TABLE over a block that TLBs may still hold            |
 //!
 //! # Encoding
 //!
 //! LEAF and TABLE are the architecture's (Arm ARM, "VMSAv8-64 translation
 //! table format descriptors"). The hardware ignores all but bit 0 of the
 //! others, so those bits are ours: 3:1 tell the states apart and 63:12 are a
-//! payload. Bit 10, where a leaf has its access flag, stays zero in all of
+//! payload. A lock also says in bits 9:4 which CPU took it. Bit 10, where a leaf has its access flag, stays zero in all of
 //! them: a lock in that place could be taken for a flag by code that sets or
 //! clears flags in bulk.
+//!
+//! SETTLING is a table to the hardware, which ignores bits 58:51 of a table
+//! descriptor, and a lock to this crate: bit 55 is set while the block that
+//! was replaced in place (FEAT_BBM level 2) is not yet invalidated.
 
 use core::fmt;
 
 use crate::addr::{Level, PhysAddr};
-use crate::attr::{self, Attributes, Fwb, Permissions};
+use crate::attr::{self, Attributes, Permissions};
+use crate::format::Format;
+use crate::geometry::Granule;
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::Table;
 
 const VALID: u64 = 1 << 0;
 /// Tells a table (levels 0 to 2) and a page (level 3) from a block.
@@ -40,6 +46,14 @@ const KIND_LOCKED: u64 = 0b001 << 1;
 const KIND_DEAD: u64 = 0b010 << 1;
 const KIND_ANNOTATED: u64 = 0b011 << 1;
 const PAYLOAD_SHIFT: u32 = 12;
+const OWNER_SHIFT: u32 = 4;
+const OWNER: u64 = (LOCK_OWNERS as u64 - 1) << OWNER_SHIFT;
+
+/// How many CPUs can be told apart as owners of a lock.
+pub const LOCK_OWNERS: u8 = 64;
+
+/// In a table descriptor: what the table replaced may still be in TLBs.
+const SETTLING: u64 = 1 << 55;
 
 /// The 64-bit word in an entry of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,24 +97,29 @@ pub enum Pte {
     Leaf(Leaf),
     /// A table at the next level.
     Table(TableAddr),
+    /// A table that the hardware uses already and software must wait for: the
+    /// block it replaced is still being invalidated.
+    Settling(TableAddr),
 }
 
 impl Pte {
-    /// What `descriptor`, read from a table at `level`, means.
+    /// What `descriptor`, read from a table at `level` of a space with this
+    /// format, means.
     ///
     /// # Panics
     ///
     /// If it is a word that this crate never writes: then the table was
     /// overwritten by someone else, and no guest may go on using it.
     #[inline]
-    pub fn decode(descriptor: Descriptor, level: Level) -> Self {
+    pub fn decode(descriptor: Descriptor, level: Level, format: Format) -> Self {
         let bits = descriptor.0;
         match (bits & VALID != 0, bits & TABLE_OR_PAGE != 0, level) {
             (true, true, Level::L0 | Level::L1 | Level::L2) => {
-                Self::Table(TableAddr(PhysAddr::new(bits & ADDRESS)))
+                let table = TableAddr(PhysAddr::new(bits & ADDRESS));
+                if bits & SETTLING == 0 { Self::Table(table) } else { Self::Settling(table) }
             }
             (true, true, Level::L3) | (true, false, Level::L1 | Level::L2) => {
-                Self::Leaf(Leaf { bits, level })
+                Self::Leaf(Leaf { bits, level, format })
             }
             (true, false, Level::L0 | Level::L3) => corrupt(descriptor, level),
             (false, ..) => match bits & KIND {
@@ -164,8 +183,8 @@ impl TableAddr {
 
     /// The table `index` tables further on, within one root.
     #[inline]
-    pub(crate) const fn in_root(self, index: usize) -> Self {
-        Self(self.0.plus(index as u64 * size_of::<Table>() as u64))
+    pub(crate) const fn in_root(self, index: usize, granule: Granule) -> Self {
+        Self(self.0.plus(index as u64 * granule.page_size()))
     }
 
     /// Where the table lies.
@@ -178,6 +197,13 @@ impl TableAddr {
     pub(crate) const fn encode(self) -> Descriptor {
         Descriptor(self.0.bits() | TABLE_OR_PAGE | VALID)
     }
+
+    /// As [`Self::encode`], to be waited for by software until the
+    /// invalidation is complete.
+    #[inline]
+    pub const fn encode_settling(self) -> Descriptor {
+        Descriptor(self.encode().0 | SETTLING)
+    }
 }
 
 /// A page or block descriptor, at the level it belongs to.
@@ -188,18 +214,20 @@ impl TableAddr {
 pub struct Leaf {
     bits: u64,
     level: Level,
+    format: Format,
 }
 
 impl Leaf {
     /// A leaf for `level`; the caller has checked that there are leaves at
     /// this level and that `output` is aligned to their size.
     #[inline]
-    pub(crate) const fn new(level: Level, output: PhysAddr, attributes: Attributes, fwb: Fwb) -> Self {
+    pub(crate) const fn new(level: Level, output: PhysAddr, attributes: Attributes, format: Format) -> Self {
         let kind = match level {
             Level::L3 => TABLE_OR_PAGE,
             Level::L0 | Level::L1 | Level::L2 => 0,
         };
-        Self { bits: output.bits() & ADDRESS | attributes.encode(fwb) | kind | VALID, level }
+        let bits = output.bits() & ADDRESS | attributes.encode(format.fwb()) | kind | VALID;
+        Self { bits, level, format }
     }
 
     /// The level the leaf is for, which decides its size.
@@ -214,14 +242,14 @@ impl Leaf {
         PhysAddr::new(self.bits & ADDRESS)
     }
 
-    /// The memory type and permissions, in a space with this setting of FWB.
+    /// The memory type and permissions.
     ///
     /// # Panics
     ///
     /// If the word has a memory type that this crate never writes.
     #[inline]
-    pub fn attributes(self, fwb: Fwb) -> Attributes {
-        match Attributes::decode(self.bits, fwb) {
+    pub fn attributes(self) -> Attributes {
+        match Attributes::decode(self.bits, self.format.fwb()) {
             Some(attributes) => attributes,
             None => corrupt(self.encode(), self.level),
         }
@@ -253,7 +281,7 @@ impl Leaf {
         };
         let output = self.output().plus(index as u64 * entry_span);
         let inherited = self.bits & !(ADDRESS | TABLE_OR_PAGE | attr::CONTIGUOUS);
-        Some(Self { bits: inherited | output.bits() | kind, level })
+        Some(Self { bits: inherited | output.bits() | kind, level, ..self })
     }
 
     /// The word.
@@ -269,12 +297,28 @@ impl fmt::Debug for Leaf {
     }
 }
 
-/// LOCKED, remembering the table that was there, if one was.
+/// LOCKED by the CPU with number `owner`, remembering the table that was
+/// there, if one was.
 ///
 /// The lock *owns* what it replaced: its holder finds the table again here.
+///
+/// # Panics
+///
+/// If `owner` is not below [`LOCK_OWNERS`].
 #[inline]
-pub(crate) const fn locked(table: Option<TableAddr>) -> Descriptor {
-    with_payload(KIND_LOCKED, table)
+pub(crate) const fn locked(owner: u8, table: Option<TableAddr>) -> Descriptor {
+    assert!(owner < LOCK_OWNERS, "a lock can't name this CPU");
+    with_payload(KIND_LOCKED | (owner as u64) << OWNER_SHIFT, table)
+}
+
+/// Who holds the lock, if this is one.
+#[inline]
+pub const fn lock_owner(descriptor: Descriptor) -> Option<u8> {
+    if descriptor.0 & (KIND | VALID) == KIND_LOCKED {
+        Some(((descriptor.0 & OWNER) >> OWNER_SHIFT) as u8)
+    } else {
+        None
+    }
 }
 
 /// DEAD, remembering a table: the child that was there, or the next table in
@@ -351,17 +395,27 @@ impl AtomicPte {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 mod tests {
-    use super::{Annotation, Descriptor, Leaf, Pte, TableAddr, dead, locked, remembered_table};
+    use super::{
+        Annotation, Descriptor, LOCK_OWNERS, Leaf, Pte, TableAddr, dead, lock_owner, locked, remembered_table,
+    };
     use crate::addr::{Level, PhysAddr};
-    use crate::attr::{AF, Attributes, CONTIGUOUS, DBM, Fwb, Permissions, SOFTWARE};
+    use crate::attr::{AF, Attributes, CONTIGUOUS, DBM, Permissions, SOFTWARE};
+    use crate::format::Format;
+    use crate::geometry::{Geometry, Granule, PaSize};
+    use crate::vtcr::Features;
 
-    const BLOCK: Leaf = Leaf::new(Level::L1, PhysAddr::new(0x8000_0000), Attributes::RAM, Fwb::Off);
+    const FORMAT: Format = match Geometry::new(Granule::Kib4, 40, PaSize::Bits48) {
+        Ok(geometry) => Format::new(&geometry, Features::BASE),
+        Err(_) => panic!("an ordinary geometry"),
+    };
+    const BLOCK: Leaf = Leaf::new(Level::L1, PhysAddr::new(0x8000_0000), Attributes::RAM, FORMAT);
 
     #[test]
     fn invalid_states_keep_clear_of_the_access_flag() {
         let table = TableAddr::allocated(PhysAddr::new(0xffff_ffff_f000));
         let widest = Annotation::new((1 << Annotation::BITS) - 1).unwrap();
-        for descriptor in [locked(None), locked(Some(table)), dead(None), dead(Some(table)), widest.encode()]
+        for descriptor in
+            [locked(0, None), locked(63, Some(table)), dead(None), dead(Some(table)), widest.encode()]
         {
             assert!(!descriptor.is_valid(), "{descriptor:?}");
             assert_eq!(descriptor.bits() & AF, 0, "{descriptor:?}");
@@ -373,18 +427,40 @@ mod tests {
         let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
         let annotation = Annotation::new(0x5_1234_5678).unwrap();
         for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
-            assert_eq!(Pte::decode(Descriptor::EMPTY, level), Pte::Empty);
-            assert_eq!(Pte::decode(locked(Some(table)), level), Pte::Locked);
-            assert_eq!(Pte::decode(dead(None), level), Pte::Dead);
-            assert_eq!(Pte::decode(annotation.encode(), level), Pte::Annotated(annotation));
+            assert_eq!(Pte::decode(Descriptor::EMPTY, level, FORMAT), Pte::Empty);
+            assert_eq!(Pte::decode(locked(63, Some(table)), level, FORMAT), Pte::Locked);
+            assert_eq!(Pte::decode(dead(None), level, FORMAT), Pte::Dead);
+            assert_eq!(Pte::decode(annotation.encode(), level, FORMAT), Pte::Annotated(annotation));
         }
     }
 
     #[test]
     fn lock_remembers_the_table_it_replaced() {
         let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
-        assert_eq!(remembered_table(locked(Some(table))), Some(table));
-        assert_eq!(remembered_table(locked(None)), None);
+        assert_eq!(remembered_table(locked(63, Some(table))), Some(table));
+        assert_eq!(remembered_table(locked(0, None)), None);
+    }
+
+    #[test]
+    fn lock_names_its_owner_and_nothing_else_does() {
+        let table = TableAddr::allocated(PhysAddr::new(0xffff_ffff_f000));
+        for owner in 0..LOCK_OWNERS {
+            assert_eq!(lock_owner(locked(owner, None)), Some(owner));
+            assert_eq!(lock_owner(locked(owner, Some(table))), Some(owner));
+            assert_eq!(remembered_table(locked(owner, Some(table))), Some(table));
+        }
+        assert_eq!(lock_owner(dead(Some(table))), None);
+        assert_eq!(lock_owner(table.encode()), None);
+        assert_eq!(lock_owner(Descriptor::EMPTY), None);
+    }
+
+    #[test]
+    fn settling_table_is_told_from_a_table_only_by_bit_55() {
+        let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
+        assert_eq!(table.encode_settling().bits() ^ table.encode().bits(), 1 << 55);
+        for level in [Level::L0, Level::L1, Level::L2] {
+            assert_eq!(Pte::decode(table.encode_settling(), level, FORMAT), Pte::Settling(table));
+        }
     }
 
     #[test]
@@ -395,27 +471,27 @@ mod tests {
     #[test]
     #[should_panic(expected = "corrupt")]
     fn level_0_block_is_corruption() {
-        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L0);
+        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L0, FORMAT);
     }
 
     #[test]
     #[should_panic(expected = "corrupt")]
     fn invalid_word_of_no_kind_is_corruption() {
-        let _ = Pte::decode(Descriptor(0x4000_0000), Level::L2);
+        let _ = Pte::decode(Descriptor(0x4000_0000), Level::L2, FORMAT);
     }
 
     #[test]
     fn child_maps_its_share_of_the_block() {
         let child = BLOCK.child(3, 0x20_0000).unwrap();
-        let expected = Leaf::new(Level::L2, PhysAddr::new(0x8060_0000), Attributes::RAM, Fwb::Off);
+        let expected = Leaf::new(Level::L2, PhysAddr::new(0x8060_0000), Attributes::RAM, FORMAT);
         assert_eq!(child, expected);
     }
 
     #[test]
     fn child_of_a_level_2_block_is_a_page_descriptor() {
-        let block = Leaf::new(Level::L2, PhysAddr::new(0x20_0000), Attributes::RAM, Fwb::Off);
+        let block = Leaf::new(Level::L2, PhysAddr::new(0x20_0000), Attributes::RAM, FORMAT);
         let child = block.child(1, 0x1000).unwrap();
-        assert_eq!(Pte::decode(child.encode(), Level::L3), Pte::Leaf(child));
+        assert_eq!(Pte::decode(child.encode(), Level::L3, FORMAT), Pte::Leaf(child));
         assert_eq!(child.output(), PhysAddr::new(0x20_1000));
     }
 
@@ -429,7 +505,7 @@ mod tests {
 
     #[test]
     fn page_has_no_children() {
-        let page = Leaf::new(Level::L3, PhysAddr::new(0x1000), Attributes::RAM, Fwb::Off);
+        let page = Leaf::new(Level::L3, PhysAddr::new(0x1000), Attributes::RAM, FORMAT);
         assert_eq!(page.child(0, 0x1000), None);
     }
 
@@ -437,7 +513,7 @@ mod tests {
     fn changed_permissions_change_nothing_else() {
         let marked = Leaf { bits: BLOCK.bits & !AF | DBM | SOFTWARE | CONTIGUOUS, ..BLOCK };
         let changed = marked.with_permissions(Permissions::READ_ONLY);
-        assert_eq!(changed.attributes(Fwb::Off).permissions, Permissions::READ_ONLY);
+        assert_eq!(changed.attributes().permissions, Permissions::READ_ONLY);
         assert_eq!(changed.with_permissions(Permissions::ALL), marked);
     }
 }

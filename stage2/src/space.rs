@@ -7,6 +7,7 @@
 use crate::addr::{Ipa, IpaRange, Level, PhysAddr};
 use crate::attr::Attributes;
 use crate::error::MapError;
+use crate::format::Format;
 use crate::geometry::Geometry;
 use crate::maint::Maintenance;
 use crate::pte::{Leaf, Pte, TableAddr};
@@ -63,6 +64,11 @@ impl<M: TableMemory> Space<M> {
         self.features
     }
 
+    /// How its descriptors are spelt.
+    pub fn format(&self) -> Format {
+        Format::new(&self.geometry, self.features)
+    }
+
     /// A leaf for an entry at `level`, to be stored with the functions of
     /// [`crate::bbm`].
     ///
@@ -77,7 +83,7 @@ impl<M: TableMemory> Space<M> {
             return Err(MapError::OutputMisaligned { output });
         }
         self.check_output(output, granule.span(level))?;
-        Ok(Leaf::new(level, output, attributes, self.features.fwb))
+        Ok(Leaf::new(level, output, attributes, self.format()))
     }
 
     /// Frees the tables that left the tree, and says how many there were.
@@ -95,8 +101,14 @@ impl<M: TableMemory> Space<M> {
     pub fn destroy(mut self, maintenance: &impl Maintenance) {
         maintenance.invalidate_all();
         self.tables.reclaim();
+        let format = self.format();
         for index in 0..self.geometry.root_tables() {
-            free_children(&mut self.tables, self.root.in_root(index), self.geometry.start_level());
+            free_children(
+                &mut self.tables,
+                self.root.in_root(index, format.granule()),
+                self.geometry.start_level(),
+                format,
+            );
         }
         self.tables.free_root(self.root, self.geometry.root_tables());
     }
@@ -105,8 +117,8 @@ impl<M: TableMemory> Space<M> {
     pub(crate) fn root_slot(&self, ipa: Ipa) -> Slot<'_, M> {
         let (granule, level) = (self.geometry.granule(), self.geometry.start_level());
         let base = ipa.align_down(granule.table_span(level));
-        let table = self.root.in_root(granule.root_index(ipa, level));
-        View::new(&self.tables, self.tables.resolve(table), granule, level, base).slot_for(ipa)
+        let table = self.root.in_root(granule.root_index(ipa, level), granule);
+        View::new(&self.tables, self.tables.resolve(table), self.format(), level, base).slot_for(ipa)
     }
 
     /// Whether `range` is something that can be mapped, unmapped, protected.
@@ -134,17 +146,19 @@ impl<M: TableMemory> Space<M> {
 }
 
 /// Frees all tables below `table`, which is at `level`.
-fn free_children<M: TableMemory>(tables: &mut Tables<M>, table: TableAddr, level: Level) {
+fn free_children<M: TableMemory>(tables: &mut Tables<M>, table: TableAddr, level: Level, format: Format) {
     let Some(next) = level.next() else { return };
-    for index in 0..crate::geometry::ENTRIES {
+    for index in 0..format.granule().entries() {
         let descriptor = tables.resolve(table).entry(index).load();
-        match Pte::decode(descriptor, level) {
+        match Pte::decode(descriptor, level, format) {
             Pte::Table(child) => {
-                free_children(tables, child, next);
+                free_children(tables, child, next, format);
                 tables.free(child);
             }
             Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {}
-            held @ (Pte::Locked | Pte::Dead) => panic!("{held:?} entry in a space that nobody uses"),
+            held @ (Pte::Locked | Pte::Dead | Pte::Settling(_)) => {
+                panic!("{held:?} entry in a space that nobody uses")
+            }
         }
     }
 }

@@ -20,9 +20,11 @@
 #![expect(unsafe_code, reason = "declares and calls `TableMemory`, as argued above")]
 
 use crate::addr::{Ipa, Level, PhysAddr};
-use crate::geometry::ENTRIES;
+use crate::geometry::Granule;
 use crate::pte::{self, AtomicPte, Descriptor, TableAddr};
 use crate::reclaim::Retired;
+
+const ENTRIES: usize = Granule::Kib4.entries();
 
 /// One translation table, the size of a page and aligned to it.
 ///

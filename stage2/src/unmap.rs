@@ -112,7 +112,7 @@ impl<M: TableMemory> Space<M> {
                     }
                     next = slot.next();
                 }
-                Pte::Locked => {
+                Pte::Locked | Pte::Settling(_) => {
                     batch.complete(maintenance);
                     relax();
                 }

@@ -8,7 +8,8 @@
 //! everything that may be done to it.
 
 use crate::addr::{Ipa, IpaRange, Level};
-use crate::geometry::{ENTRIES, Granule};
+use crate::format::Format;
+use crate::geometry::Granule;
 use crate::pte::{Descriptor, TableAddr};
 use crate::table::{Store, Table, TableMemory, Tables};
 
@@ -16,7 +17,7 @@ use crate::table::{Store, Table, TableMemory, Tables};
 pub(crate) struct View<'s, M: TableMemory> {
     tables: &'s Tables<M>,
     table: &'s Table,
-    granule: Granule,
+    format: Format,
     level: Level,
     /// The first address that the table translates.
     base: Ipa,
@@ -35,11 +36,11 @@ impl<'s, M: TableMemory> View<'s, M> {
     pub(crate) fn new(
         tables: &'s Tables<M>,
         table: &'s Table,
-        granule: Granule,
+        format: Format,
         level: Level,
         base: Ipa,
     ) -> Self {
-        Self { tables, table, granule, level, base }
+        Self { tables, table, format, level, base }
     }
 
     pub(crate) fn level(self) -> Level {
@@ -48,17 +49,17 @@ impl<'s, M: TableMemory> View<'s, M> {
 
     /// The slot that translates `ipa`, which is one the table translates.
     pub(crate) fn slot_for(self, ipa: Ipa) -> Slot<'s, M> {
-        self.slot(self.granule.index(ipa, self.level))
+        self.slot(self.format.granule().index(ipa, self.level))
     }
 
     /// The slot with this index.
     pub(crate) fn slot(self, index: usize) -> Slot<'s, M> {
-        Slot { view: self, index: index % ENTRIES }
+        Slot { view: self, index: index & (self.format.granule().entries() - 1) }
     }
 
     /// All slots, from the first.
     pub(crate) fn slots(self) -> impl Iterator<Item = Slot<'s, M>> {
-        (0..ENTRIES).map(move |index| self.slot(index))
+        (0..self.format.granule().entries()).map(move |index| self.slot(index))
     }
 }
 
@@ -81,8 +82,12 @@ impl<'s, M: TableMemory> Slot<'s, M> {
         self.view.level
     }
 
+    pub(crate) fn format(self) -> Format {
+        self.view.format
+    }
+
     pub(crate) fn granule(self) -> Granule {
-        self.view.granule
+        self.view.format.granule()
     }
 
     pub(crate) fn index(self) -> usize {
@@ -96,7 +101,7 @@ impl<'s, M: TableMemory> Slot<'s, M> {
 
     /// All the addresses that the table translates.
     pub(crate) fn table_range(self) -> IpaRange {
-        IpaRange::of_entry(self.view.base, self.view.granule.table_span(self.view.level))
+        IpaRange::of_entry(self.view.base, self.granule().table_span(self.view.level))
     }
 
     pub(crate) fn tables(self) -> &'s Tables<M> {
@@ -105,7 +110,7 @@ impl<'s, M: TableMemory> Slot<'s, M> {
 
     /// Bytes that the entry translates.
     pub(crate) fn span(self) -> u64 {
-        self.view.granule.span(self.view.level)
+        self.granule().span(self.view.level)
     }
 
     /// The first address that the entry translates.
@@ -121,7 +126,7 @@ impl<'s, M: TableMemory> Slot<'s, M> {
     /// The following slot of the same table, if this is not the last.
     pub(crate) fn next(self) -> Option<Self> {
         let index = self.index + 1;
-        (index < ENTRIES).then_some(Self { index, ..self })
+        (index < self.granule().entries()).then_some(Self { index, ..self })
     }
 
     /// The table that a TABLE descriptor read from this slot leads to.

@@ -76,7 +76,7 @@ impl<M: TableMemory> Space<M> {
             let entry = Entry::load(slot);
             match entry.pte() {
                 Pte::Table(table) => slot = slot.child(table).slot_for(ipa),
-                Pte::Locked => relax(),
+                Pte::Locked | Pte::Settling(_) => relax(),
                 Pte::Dead => {
                     relax();
                     slot = self.root_slot(ipa);
@@ -87,12 +87,7 @@ impl<M: TableMemory> Space<M> {
     }
 
     fn mapping(&self, range: IpaRange, leaf: Leaf) -> Mapping {
-        Mapping {
-            range,
-            output: leaf.output(),
-            attributes: leaf.attributes(self.features().fwb),
-            young: leaf.is_young(),
-        }
+        Mapping { range, output: leaf.output(), attributes: leaf.attributes(), young: leaf.is_young() }
     }
 }
 

@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use stage2::arena::{Arena, Frame};
 use stage2::table::Store;
 use stage2::{
-    Descriptor, Ipa, IpaRange, Level, Maintenance, Mapping, PhysAddr, Pte, Space, Table, TableMemory,
+    Descriptor, Features, Format, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, Mapping, PaSize,
+    PhysAddr, Pte, Space, Table, TableMemory,
 };
 
 const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
@@ -27,6 +28,12 @@ const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
 /// S2AP, AF, DBM, XN and software bits. Written out here once more, from the
 /// manual, so that the model does not trust the crate about it.
 const MAY_DIFFER: u64 = 0xc0 | 1 << 10 | 1 << 51 | 0b11 << 53 | 0b1111 << 55;
+
+/// Which words are leaves and which are tables; all spaces here agree on it.
+const FORMAT: Format = match Geometry::new(Granule::Kib4, 40, PaSize::Bits48) {
+    Ok(geometry) => Format::new(&geometry, Features::BASE),
+    Err(_) => panic!("an ordinary geometry"),
+};
 
 const LEVELS: [Level; 4] = [Level::L0, Level::L1, Level::L2, Level::L3];
 
@@ -152,11 +159,11 @@ impl Machine {
     #[track_caller]
     pub(crate) fn check_coherent(&self, space: &Space<&Self>) {
         for (ipa, level, descriptor) in self.cached.borrow().iter() {
-            let Pte::Leaf(leaf) = Pte::decode(descriptor, level) else { continue };
+            let Pte::Leaf(leaf) = Pte::decode(descriptor, level, space.format()) else { continue };
             let cached = Mapping {
                 range: IpaRange::new(ipa, size(level)).unwrap(),
                 output: leaf.output(),
-                attributes: leaf.attributes(space.features().fwb),
+                attributes: leaf.attributes(),
                 young: leaf.is_young(),
             };
             assert_eq!(space.lookup(ipa), Some(cached), "memory disagrees with what a TLB might hold");
@@ -185,7 +192,7 @@ impl Machine {
         }
         self.reachable.borrow_mut().insert(ipa, level, new);
         self.cached.borrow_mut().insert(ipa, level, new);
-        if let Pte::Table(table) = Pte::decode(new, level) {
+        if let Pte::Table(table) = Pte::decode(new, level, FORMAT) {
             let next = level.next().unwrap();
             for (index, child) in self.snapshot(table.address()).into_iter().enumerate() {
                 if child.is_valid() {
@@ -200,7 +207,7 @@ impl Machine {
     fn forget(&self, level: Level, range: IpaRange, which: impl Fn(Pte) -> bool) {
         let reachable = self.reachable.borrow();
         self.cached.borrow_mut().drop_unless(level, range, |ipa, held| {
-            reachable.holds(ipa, level, held) || !which(Pte::decode(held, level))
+            reachable.holds(ipa, level, held) || !which(Pte::decode(held, level, FORMAT))
         });
     }
 
@@ -219,7 +226,7 @@ impl Machine {
 /// that they have in common.
 fn conflicts((held_level, held): (Level, Descriptor), (level, new): (Level, Descriptor)) -> bool {
     let deeper = held_level.number() > level.number();
-    match (Pte::decode(held, held_level), Pte::decode(new, level)) {
+    match (Pte::decode(held, held_level, FORMAT), Pte::decode(new, level, FORMAT)) {
         (Pte::Leaf(_), Pte::Leaf(_)) => held_level != level || (held.bits() ^ new.bits()) & !MAY_DIFFER != 0,
         // A walk that goes on from the table, below or in place of the leaf.
         (Pte::Table(_), Pte::Leaf(_)) => deeper || held_level == level,
@@ -247,7 +254,7 @@ unsafe impl TableMemory for Machine {
 
     unsafe fn free(&self, first: PhysAddr, tables: usize) {
         for (ipa, level, held) in self.cached.borrow().iter() {
-            if let Pte::Table(table) = Pte::decode(held, level)
+            if let Pte::Table(table) = Pte::decode(held, level, FORMAT)
                 && table.address() == first
             {
                 self.violation(format!("table at {first} freed while a walk of {ipa} might lead to it"));
