@@ -26,7 +26,7 @@ use core::fmt;
 
 use crate::addr::{Level, PhysAddr};
 use crate::attr::{self, Attributes, Fwb, Permissions};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, const_fn};
 use crate::table::Table;
 
 const VALID: u64 = 1 << 0;
@@ -311,11 +311,13 @@ pub(crate) const fn remembered_table(descriptor: Descriptor) -> Option<TableAddr
 pub struct AtomicPte(AtomicU64);
 
 impl AtomicPte {
-    /// An empty entry.
-    #[expect(clippy::new_without_default, reason = "an entry exists as part of a table only")]
-    #[inline]
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(Descriptor::EMPTY.0))
+    const_fn! {
+        /// An empty entry.
+        #[expect(clippy::new_without_default, reason = "an entry exists as part of a table only")]
+        #[inline]
+        pub fn new() -> Self {
+            Self(AtomicU64::new(Descriptor::EMPTY.0))
+        }
     }
 
     /// Reads the entry, once.
