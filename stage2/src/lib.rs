@@ -184,6 +184,7 @@ pub mod arena;
 pub mod attr;
 pub mod bbm;
 mod detach;
+pub mod epoch;
 pub mod error;
 pub mod format;
 pub mod geometry;

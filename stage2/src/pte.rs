@@ -33,7 +33,7 @@ use crate::addr::{Level, PhysAddr};
 use crate::attr::{self, Attributes, Permissions};
 use crate::format::Format;
 use crate::geometry::Granule;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, const_fn};
 
 const VALID: u64 = 1 << 0;
 /// Tells a table (levels 0 to 2) and a page (level 3) from a block.
@@ -355,11 +355,13 @@ pub(crate) const fn remembered_table(descriptor: Descriptor) -> Option<TableAddr
 pub struct AtomicPte(AtomicU64);
 
 impl AtomicPte {
-    /// An empty entry.
-    #[expect(clippy::new_without_default, reason = "an entry exists as part of a table only")]
-    #[inline]
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(Descriptor::EMPTY.0))
+    const_fn! {
+        /// An empty entry.
+        #[expect(clippy::new_without_default, reason = "an entry exists as part of a table only")]
+        #[inline]
+        pub fn new() -> Self {
+            Self(AtomicU64::new(Descriptor::EMPTY.0))
+        }
     }
 
     /// Reads the entry, once.
