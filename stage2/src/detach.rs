@@ -37,7 +37,7 @@
 //! always gets on, the killer of a table waits for holders of locks only, and
 //! whoever waits for either is waiting for something that ends.
 
-use crate::addr::{IpaRange, Level};
+use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
 use crate::maint::{Maintenance, Stale};
 use crate::pte::{self, Descriptor, Pte, TableAddr};

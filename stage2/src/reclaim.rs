@@ -98,8 +98,8 @@ impl Retired {
         let _ = guard.epochs().try_advance();
         // Acquire: pairs with the Release at the end of a collection, so that
         // we see the list as it was left.
-        let taken = self.collecting.swap(true, Ordering::Acquire);
-        (!taken).then(|| Ripe { retired: self, guard })
+        self.collecting.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(Ripe { retired: self, guard })
     }
 
     /// How many tables wait, ripe or not. Other CPUs may be changing it.
@@ -118,13 +118,6 @@ impl Retired {
 
     fn list(&self, epoch: u64) -> &List {
         &self.lists[(epoch % LISTS as u64) as usize]
-    }
-}
-
-/// For operations that are not pinned: everything on the first list.
-impl Retired {
-    pub(crate) fn push(&self, address: TableAddr, table: &crate::table::Table) {
-        self.lists[0].push(address, table.entry(0));
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::addr::{Ipa, IpaRange, Level, PhysAddr};
 use crate::attr::{Attributes, Permissions};
-use crate::cursor::{Account, Budget, Step};
+use crate::cursor::{Account, Budget};
 use crate::epoch::Guard;
 use crate::error::MapError;
 use crate::format::Format;
@@ -110,8 +110,10 @@ impl<M: TableMemory> Space<M> {
     /// Before this, the caller has stopped every vCPU of the guest and made
     /// sure that no CPU has [`Self::root`] in its VTTBR_EL2.
     pub fn destroy(self, maintenance: &impl Maintenance) {
-        let mut teardown = self.teardown(maintenance);
-        while teardown.step(Budget::UNLIMITED) == Step::More {}
+        let mut rest = Some(self.teardown(maintenance));
+        while let Some(teardown) = rest {
+            rest = teardown.step(Budget::UNLIMITED);
+        }
     }
 
     /// Ends the space, in steps; under the same terms as [`Self::destroy`].
@@ -168,25 +170,26 @@ pub struct Teardown<M: TableMemory> {
 
 impl<M: TableMemory> Teardown<M> {
     /// Frees tables, and looks at about as many entries as `budget` says.
-    pub fn step(&mut self, budget: Budget) -> Step {
+    /// Gives back what is left to do; `None` at the end.
+    pub fn step(mut self, budget: Budget) -> Option<Self> {
         let geometry = self.space.geometry;
         let tables = &mut self.space.tables;
         let entries = tables.format().granule().entries();
         let mut account = budget.open(geometry.granule());
-        while account.allows(entries) {
-            if !tables.free_retired() {
-                break;
-            }
+        while tables.free_retired() {
             account.spend(entries);
+            if !account.allows(entries) {
+                return Some(self);
+            }
         }
         for index in 0..geometry.root_tables() {
             let root = self.space.root.in_root(index, geometry.granule());
             if !free_below(tables, root, geometry.start_level(), &mut account) {
-                return Step::More;
+                return Some(self);
             }
         }
         tables.free_root(self.space.root, geometry.root_tables());
-        Step::Done
+        None
     }
 }
 

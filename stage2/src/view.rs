@@ -47,11 +47,6 @@ impl<'g, M: TableMemory> View<'g, M> {
     }
 
     #[inline]
-    pub(crate) fn level(self) -> Level {
-        self.level
-    }
-
-    #[inline]
     pub(crate) fn granule(self) -> Granule {
         self.tables.format().granule()
     }

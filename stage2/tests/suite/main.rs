@@ -10,5 +10,6 @@ mod machine;
 mod mapping;
 mod oracle;
 mod property;
+mod registers;
 mod teeth;
 mod threads;
