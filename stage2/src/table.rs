@@ -21,8 +21,9 @@
 
 use crate::addr::{Ipa, Level, PhysAddr};
 use crate::geometry::ENTRIES;
-use crate::pte::{self, AtomicPte, Descriptor, TableAddr};
+use crate::pte::{AtomicPte, Descriptor, TableAddr};
 use crate::reclaim::Retired;
+use crate::sync::{array_of, const_fn};
 
 /// One translation table, the size of a page and aligned to it.
 ///
@@ -34,10 +35,12 @@ pub struct Table([AtomicPte; ENTRIES]);
 const _: () = assert!(size_of::<Table>() == 4096, "a table fills its page");
 
 impl Table {
-    /// A table of empty entries.
-    #[expect(clippy::new_without_default, reason = "tables are memory to be placed, not plain values")]
-    pub const fn new() -> Self {
-        Self([const { AtomicPte::new() }; ENTRIES])
+    const_fn! {
+        /// A table of empty entries.
+        #[expect(clippy::new_without_default, reason = "tables are memory to be placed, not plain values")]
+        pub fn new() -> Self {
+            Self(array_of![AtomicPte::new(); ENTRIES])
+        }
     }
 
     /// The entry with this index, which counts modulo the size of the table.
@@ -190,10 +193,11 @@ impl<M: TableMemory> Tables<M> {
     /// Frees all tables that left the tree, and says how many.
     pub(crate) fn reclaim(&mut self) -> usize {
         let mut freed = 0;
-        while let Some(table) = self.retired.first() {
-            let next = pte::remembered_table(self.resolve(table).entry(0).load());
-            self.retired.set_first(next);
-            self.free(table);
+        let Self { memory, retired } = self;
+        // SAFETY: Points 1 and 2 at the top of this file.
+        while let Some(table) = retired.pop(|table| unsafe { memory.resolve(table.address()) }.entry(0)) {
+            // SAFETY: `&mut self` outlives every reference from `resolve`.
+            unsafe { memory.free(table.address(), 1) }
             freed += 1;
         }
         freed
