@@ -56,6 +56,11 @@ impl<M: TableMemory> Space<M> {
         vtcr(&self.geometry, self.features)
     }
 
+    /// Where its tables come from.
+    pub fn memory(&self) -> &M {
+        self.tables.memory()
+    }
+
     /// The shape of the space.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
