@@ -327,36 +327,8 @@ mod tests {
     use super::{Geometry, GeometryError, Granule, PaSize};
     use crate::addr::{Ipa, IpaRange, Level};
 
-    fn shape(ipa_bits: u32) -> (Level, usize) {
-        let geometry = Geometry::new(Granule::Kib4, ipa_bits, PaSize::Bits48).unwrap();
-        (geometry.start_level(), geometry.root_tables())
-    }
-
-    #[test]
-    fn fewest_levels_are_chosen_for_every_width() {
-        let expected = [
-            (32, Level::L2, 4),
-            (33, Level::L2, 8),
-            (34, Level::L2, 16),
-            (35, Level::L1, 1),
-            (36, Level::L1, 1),
-            (37, Level::L1, 1),
-            (38, Level::L1, 1),
-            (39, Level::L1, 1),
-            (40, Level::L1, 2),
-            (41, Level::L1, 4),
-            (42, Level::L1, 8),
-            (43, Level::L1, 16),
-            (44, Level::L0, 1),
-            (45, Level::L0, 1),
-            (46, Level::L0, 1),
-            (47, Level::L0, 1),
-            (48, Level::L0, 1),
-        ];
-        for (ipa_bits, level, tables) in expected {
-            assert_eq!(shape(ipa_bits), (level, tables), "{ipa_bits} bits");
-        }
-    }
+    // Start level, root and register value of every width are compared with
+    // the manual in `tests/suite/registers.rs`.
 
     #[test]
     fn a_longer_walk_may_be_asked_for() {
