@@ -222,8 +222,8 @@ impl TableAddr {
         Descriptor(self.0.bits() | TABLE_OR_PAGE | VALID)
     }
 
-    /// As [`Self::encode`], to be waited for by software until the
-    /// invalidation is complete.
+    /// The descriptor that leads to the table, to be waited for by software
+    /// until the invalidation of what was there is complete.
     #[inline]
     pub const fn encode_settling(self) -> Descriptor {
         Descriptor(self.encode().0 | SETTLING)
