@@ -187,6 +187,8 @@ mod detach;
 pub mod epoch;
 pub mod error;
 pub mod geometry;
+#[cfg(all(test, stage2_loom))]
+mod interleave;
 pub mod maint;
 mod map;
 pub mod pte;
