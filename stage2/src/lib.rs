@@ -194,6 +194,8 @@ pub mod format;
 pub mod geometry;
 pub mod granule;
 pub mod leaf;
+#[cfg(all(test, stage2_loom))]
+mod interleave;
 pub mod maint;
 mod map;
 pub mod pte;
