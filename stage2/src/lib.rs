@@ -187,6 +187,7 @@ mod detach;
 pub mod epoch;
 pub mod error;
 pub mod geometry;
+pub mod invalidate;
 pub mod maint;
 mod map;
 pub mod pte;
