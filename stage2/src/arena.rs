@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::addr::PhysAddr;
 use crate::pte::Descriptor;
+use crate::sync::const_fn;
 use crate::table::{Table, TableMemory};
 
 /// One frame of an arena.
@@ -19,10 +20,12 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A free frame.
-    #[expect(clippy::new_without_default, reason = "a frame is memory to be placed, not a plain value")]
-    pub const fn new() -> Self {
-        Self { table: Table::new(), taken: AtomicBool::new(false) }
+    const_fn! {
+        /// A free frame.
+        #[expect(clippy::new_without_default, reason = "a frame is memory to be placed, not a plain value")]
+        pub fn new() -> Self {
+            Self { table: Table::new(), taken: AtomicBool::new(false) }
+        }
     }
 }
 

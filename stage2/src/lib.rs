@@ -188,6 +188,8 @@ pub mod epoch;
 pub mod error;
 pub mod geometry;
 pub mod invalidate;
+#[cfg(all(test, stage2_loom))]
+mod interleave;
 pub mod maint;
 mod map;
 pub mod pte;

@@ -98,8 +98,8 @@ impl Retired {
         let _ = guard.epochs().try_advance();
         // Acquire: pairs with the Release at the end of a collection, so that
         // we see the list as it was left.
-        let taken = self.collecting.swap(true, Ordering::Acquire);
-        (!taken).then(|| Ripe { retired: self, guard })
+        self.collecting.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(Ripe { retired: self, guard })
     }
 
     /// How many tables wait, ripe or not. Other CPUs may be changing it.

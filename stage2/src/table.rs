@@ -143,7 +143,7 @@ pub(crate) struct Tables<M: TableMemory> {
 }
 
 impl<M: TableMemory> Tables<M> {
-    pub(crate) const fn new(memory: M) -> Self {
+    pub(crate) fn new(memory: M) -> Self {
         Self { memory, retired: Retired::new() }
     }
 
