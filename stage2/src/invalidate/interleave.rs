@@ -114,11 +114,10 @@ fn wide() -> IpaRange {
     IpaRange::of_entry(Ipa::new(0), 1 << 22)
 }
 
+/// Every pair of pre-emptions and a third: more races than the protocol has steps
+/// at which it could be disturbed.
 fn model(body: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.max_branches = 100_000;
-    builder.preemption_bound.get_or_insert(3);
-    builder.check(body);
+    crate::interleave::model(3, body);
 }
 
 /// One invalidation against one fault, in these versions.
