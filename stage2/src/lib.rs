@@ -194,6 +194,7 @@ pub mod format;
 pub mod geometry;
 pub mod granule;
 pub mod leaf;
+pub mod invalidate;
 #[cfg(all(test, stage2_loom))]
 mod interleave;
 pub mod maint;
