@@ -137,7 +137,9 @@ fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
     let cpus = cpus.iter().fold(0, |bits, &(index, _)| bits | 1 << index);
     let least =
         |register, shift: u32| hosts.iter().map(|host| host.get(register) >> shift & 0xf).min().unwrap_or(0);
+    // Guests have no use for more than 48 bits, nor for the longer descriptors.
     let pa_size = PaSize::from_parange(least(ID_AA64MMFR0_EL1, 0)).unwrap_or(PaSize::Bits32);
+    let pa_size = pa_size.min(PaSize::Bits48);
     let features = Features {
         fwb: if least(ID_AA64MMFR2_EL1, 40) >= 1 { Fwb::On } else { Fwb::Off },
         access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 {
@@ -146,6 +148,7 @@ fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
             AccessFlag::Software
         },
         vmid: if least(ID_AA64MMFR1_EL1, 4) >= 2 { VmidSize::Bits16 } else { VmidSize::Bits8 },
+        ..Features::BASE
     };
     let ids = IdView::new(&hosts, GuestShape { ipa_bits: create::ipa_bits(pa_size), gic });
     Team { cpus, ids, features, pa_size }

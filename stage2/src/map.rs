@@ -186,14 +186,15 @@ impl<M: TableMemory> Space<M> {
     /// Does nothing if the entry has changed since it was read; the caller
     /// looks again in any case.
     pub(crate) fn split(&self, entry: Entry<'_, M>, maintenance: &impl Maintenance) -> Result<(), MapError> {
-        let Some(level) = entry.level().next() else { return Ok(()) };
+        if entry.level().next().is_none() {
+            return Ok(());
+        }
         // Everything that can fail or take time comes before the lock.
         let table = self.tables.allocate().ok_or(MapError::OutOfTables)?;
-        let span = self.geometry().granule().span(level);
         for index in 0..self.geometry().granule().entries() {
             match entry.pte() {
                 Pte::Leaf(block) => {
-                    if let Some(child) = block.child(index, span) {
+                    if let Some(child) = block.child(index) {
                         table.fill(index, child.encode());
                     }
                 }
@@ -212,7 +213,7 @@ impl<M: TableMemory> Space<M> {
 /// beyond `end`.
 fn fits<M: TableMemory>(slot: Slot<'_, M>, at: Ipa, output: PhysAddr, end: Ipa) -> bool {
     let span = slot.span();
-    slot.granule().allows_leaf(slot.level())
+    slot.format().allows_leaf(slot.level())
         && at.is_aligned(span)
         && output.is_aligned(span)
         && slot.range().end() <= end

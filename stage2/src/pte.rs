@@ -30,22 +30,24 @@
 use core::fmt;
 
 use crate::addr::{Level, PhysAddr};
-use crate::attr::{self, Attributes, Permissions};
 use crate::format::Format;
 use crate::geometry::Granule;
+pub use crate::leaf::Leaf;
 use crate::sync::{AtomicU64, Ordering, const_fn};
 
-const VALID: u64 = 1 << 0;
+pub(crate) const VALID: u64 = 1 << 0;
 /// Tells a table (levels 0 to 2) and a page (level 3) from a block.
-const TABLE_OR_PAGE: u64 = 1 << 1;
-/// Bits 47:12 hold the output address, or the address of the next table.
-const ADDRESS: u64 = ((1 << 48) - 1) & !0xfff;
+pub(crate) const TABLE_OR_PAGE: u64 = 1 << 1;
+/// Bits 47:12 hold the address of a table, in every format: there are no
+/// tables beyond 48 bits. Where leaves have theirs is up to the format.
+const TABLE_ADDRESS: u64 = ((1 << 48) - 1) & !0xfff;
 
 const KIND: u64 = 0b111 << 1;
 const KIND_LOCKED: u64 = 0b001 << 1;
 const KIND_DEAD: u64 = 0b010 << 1;
 const KIND_ANNOTATED: u64 = 0b011 << 1;
 const PAYLOAD_SHIFT: u32 = 12;
+const PAYLOAD: u64 = u64::MAX << PAYLOAD_SHIFT;
 const OWNER_SHIFT: u32 = 4;
 const OWNER: u64 = (LOCK_OWNERS as u64 - 1) << OWNER_SHIFT;
 
@@ -57,7 +59,7 @@ const SETTLING: u64 = 1 << 55;
 
 /// The 64-bit word in an entry of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Descriptor(u64);
+pub struct Descriptor(pub(crate) u64);
 
 impl Descriptor {
     /// The word that maps nothing and says nothing.
@@ -114,19 +116,28 @@ impl Pte {
     pub fn decode(descriptor: Descriptor, level: Level, format: Format) -> Self {
         let bits = descriptor.0;
         match (bits & VALID != 0, bits & TABLE_OR_PAGE != 0, level) {
+            (true, true, Level::L3) => Self::Leaf(Leaf::decoded(descriptor, level, format)),
             (true, true, Level::L0 | Level::L1 | Level::L2) => {
-                let table = TableAddr(PhysAddr::new(bits & ADDRESS));
-                if bits & SETTLING == 0 { Self::Table(table) } else { Self::Settling(table) }
+                let table = TableAddr(PhysAddr::new(bits & TABLE_ADDRESS));
+                match Descriptor(bits & !SETTLING) {
+                    link if link != table.encode() || !table.is_for(format.granule()) => {
+                        corrupt(descriptor, level)
+                    }
+                    _ if bits & SETTLING == 0 => Self::Table(table),
+                    _ => Self::Settling(table),
+                }
             }
-            (true, true, Level::L3) | (true, false, Level::L1 | Level::L2) => {
-                Self::Leaf(Leaf { bits, level, format })
+            (true, false, Level::L0 | Level::L1 | Level::L2) if format.allows_leaf(level) => {
+                Self::Leaf(Leaf::decoded(descriptor, level, format))
             }
-            (true, false, Level::L0 | Level::L3) => corrupt(descriptor, level),
+            (true, false, _) => corrupt(descriptor, level),
             (false, ..) => match bits & KIND {
                 0 if bits == 0 => Self::Empty,
-                KIND_LOCKED => Self::Locked,
-                KIND_DEAD => Self::Dead,
-                KIND_ANNOTATED => Self::Annotated(Annotation(bits >> PAYLOAD_SHIFT)),
+                KIND_LOCKED if bits & !(KIND | OWNER | TABLE_ADDRESS) == 0 => Self::Locked,
+                KIND_DEAD if bits & !(KIND | TABLE_ADDRESS) == 0 => Self::Dead,
+                KIND_ANNOTATED if bits & !(KIND | PAYLOAD) == 0 => {
+                    Self::Annotated(Annotation(bits >> PAYLOAD_SHIFT))
+                }
                 _ => corrupt(descriptor, level),
             },
         }
@@ -134,7 +145,7 @@ impl Pte {
 }
 
 #[cold]
-fn corrupt(descriptor: Descriptor, level: Level) -> ! {
+pub(crate) fn corrupt(descriptor: Descriptor, level: Level) -> ! {
     panic!("stage 2 table is corrupt: {descriptor:?} at level {}", level.number())
 }
 
@@ -176,9 +187,20 @@ pub struct TableAddr(PhysAddr);
 
 impl TableAddr {
     /// For a table fresh from the allocator; see [`crate::table`].
+    ///
+    /// # Panics
+    ///
+    /// If the address can't be spelt in a table descriptor of every format.
     #[inline]
     pub(crate) const fn allocated(address: PhysAddr) -> Self {
+        assert!(address.bits() & !TABLE_ADDRESS == 0, "tables are whole pages below 2^48");
         Self(address)
+    }
+
+    /// Whether a table of this granule can lie here.
+    #[inline]
+    const fn is_for(self, granule: Granule) -> bool {
+        self.0.is_aligned(granule.page_size())
     }
 
     /// The table `index` tables further on, within one root.
@@ -203,97 +225,6 @@ impl TableAddr {
     #[inline]
     pub const fn encode_settling(self) -> Descriptor {
         Descriptor(self.encode().0 | SETTLING)
-    }
-}
-
-/// A page or block descriptor, at the level it belongs to.
-///
-/// Changes keep every bit they are not about: access flag, dirty state and
-/// software bits live in the same word and must not get lost.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Leaf {
-    bits: u64,
-    level: Level,
-    format: Format,
-}
-
-impl Leaf {
-    /// A leaf for `level`; the caller has checked that there are leaves at
-    /// this level and that `output` is aligned to their size.
-    #[inline]
-    pub(crate) const fn new(level: Level, output: PhysAddr, attributes: Attributes, format: Format) -> Self {
-        let kind = match level {
-            Level::L3 => TABLE_OR_PAGE,
-            Level::L0 | Level::L1 | Level::L2 => 0,
-        };
-        let bits = output.bits() & ADDRESS | attributes.encode(format.fwb()) | kind | VALID;
-        Self { bits, level, format }
-    }
-
-    /// The level the leaf is for, which decides its size.
-    #[inline]
-    pub const fn level(self) -> Level {
-        self.level
-    }
-
-    /// Where the memory starts.
-    #[inline]
-    pub const fn output(self) -> PhysAddr {
-        PhysAddr::new(self.bits & ADDRESS)
-    }
-
-    /// The memory type and permissions.
-    ///
-    /// # Panics
-    ///
-    /// If the word has a memory type that this crate never writes.
-    #[inline]
-    pub fn attributes(self) -> Attributes {
-        match Attributes::decode(self.bits, self.format.fwb()) {
-            Some(attributes) => attributes,
-            None => corrupt(self.encode(), self.level),
-        }
-    }
-
-    /// Whether the access flag is set.
-    #[inline]
-    pub const fn is_young(self) -> bool {
-        self.bits & attr::AF != 0
-    }
-
-    /// The same mapping with other permissions.
-    #[must_use]
-    #[inline]
-    pub const fn with_permissions(self, permissions: Permissions) -> Self {
-        Self { bits: self.bits & !attr::PERMISSIONS | permissions.encode(), ..self }
-    }
-
-    /// The part of this block that entry `index` of a table in its place has
-    /// to map, in entries of `entry_span` bytes; `None` for a page.
-    ///
-    /// Access flag, dirty state and software bits are inherited. The
-    /// contiguous bit is not: it speaks about neighbours.
-    pub(crate) fn child(self, index: usize, entry_span: u64) -> Option<Self> {
-        let level = self.level.next()?;
-        let kind = match level {
-            Level::L3 => TABLE_OR_PAGE,
-            Level::L0 | Level::L1 | Level::L2 => 0,
-        };
-        let output = self.output().plus(index as u64 * entry_span);
-        let inherited = self.bits & !(ADDRESS | TABLE_OR_PAGE | attr::CONTIGUOUS);
-        Some(Self { bits: inherited | output.bits() | kind, level, ..self })
-    }
-
-    /// The word.
-    #[inline]
-    pub const fn encode(self) -> Descriptor {
-        Descriptor(self.bits)
-    }
-}
-
-impl fmt::Debug for Leaf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Leaf({:#018x} at level {})", self.bits, self.level.number())
     }
 }
 
@@ -343,7 +274,7 @@ const fn with_payload(kind: u64, table: Option<TableAddr>) -> Descriptor {
 /// allocated, for this reason.
 #[inline]
 pub(crate) const fn remembered_table(descriptor: Descriptor) -> Option<TableAddr> {
-    match descriptor.0 & ADDRESS {
+    match descriptor.0 & TABLE_ADDRESS {
         0 => None,
         bits => Some(TableAddr(PhysAddr::new(bits))),
     }
@@ -398,10 +329,10 @@ impl AtomicPte {
 #[allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 mod tests {
     use super::{
-        Annotation, Descriptor, LOCK_OWNERS, Leaf, Pte, TableAddr, dead, lock_owner, locked, remembered_table,
+        Annotation, Descriptor, LOCK_OWNERS, Pte, TableAddr, dead, lock_owner, locked, remembered_table,
     };
     use crate::addr::{Level, PhysAddr};
-    use crate::attr::{AF, Attributes, CONTIGUOUS, DBM, Permissions, SOFTWARE};
+    use crate::attr::AF;
     use crate::format::Format;
     use crate::geometry::{Geometry, Granule, PaSize};
     use crate::vtcr::Features;
@@ -410,7 +341,6 @@ mod tests {
         Ok(geometry) => Format::new(&geometry, Features::BASE),
         Err(_) => panic!("an ordinary geometry"),
     };
-    const BLOCK: Leaf = Leaf::new(Level::L1, PhysAddr::new(0x8000_0000), Attributes::RAM, FORMAT);
 
     #[test]
     fn invalid_states_keep_clear_of_the_access_flag() {
@@ -480,42 +410,5 @@ mod tests {
     #[should_panic(expected = "corrupt")]
     fn invalid_word_of_no_kind_is_corruption() {
         let _ = Pte::decode(Descriptor(0x4000_0000), Level::L2, FORMAT);
-    }
-
-    #[test]
-    fn child_maps_its_share_of_the_block() {
-        let child = BLOCK.child(3, 0x20_0000).unwrap();
-        let expected = Leaf::new(Level::L2, PhysAddr::new(0x8060_0000), Attributes::RAM, FORMAT);
-        assert_eq!(child, expected);
-    }
-
-    #[test]
-    fn child_of_a_level_2_block_is_a_page_descriptor() {
-        let block = Leaf::new(Level::L2, PhysAddr::new(0x20_0000), Attributes::RAM, FORMAT);
-        let child = block.child(1, 0x1000).unwrap();
-        assert_eq!(Pte::decode(child.encode(), Level::L3, FORMAT), Pte::Leaf(child));
-        assert_eq!(child.output(), PhysAddr::new(0x20_1000));
-    }
-
-    #[test]
-    fn child_inherits_age_dirty_state_and_software_bits_but_not_contiguity() {
-        let marked = Leaf { bits: BLOCK.bits & !AF | DBM | SOFTWARE | CONTIGUOUS, ..BLOCK };
-        let child = marked.child(0, 0x20_0000).unwrap();
-        assert!(!child.is_young());
-        assert_eq!(child.bits & (DBM | SOFTWARE | CONTIGUOUS), DBM | SOFTWARE);
-    }
-
-    #[test]
-    fn page_has_no_children() {
-        let page = Leaf::new(Level::L3, PhysAddr::new(0x1000), Attributes::RAM, FORMAT);
-        assert_eq!(page.child(0, 0x1000), None);
-    }
-
-    #[test]
-    fn changed_permissions_change_nothing_else() {
-        let marked = Leaf { bits: BLOCK.bits & !AF | DBM | SOFTWARE | CONTIGUOUS, ..BLOCK };
-        let changed = marked.with_permissions(Permissions::READ_ONLY);
-        assert_eq!(changed.attributes().permissions, Permissions::READ_ONLY);
-        assert_eq!(changed.with_permissions(Permissions::ALL), marked);
     }
 }

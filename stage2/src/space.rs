@@ -79,7 +79,7 @@ impl<M: TableMemory> Space<M> {
     /// [`MapError::OutsidePhysical`] if it ends beyond physical memory.
     pub fn leaf(&self, level: Level, output: PhysAddr, attributes: Attributes) -> Result<Leaf, MapError> {
         let granule = self.geometry.granule();
-        if !granule.allows_leaf(level) || !output.is_aligned(granule.span(level)) {
+        if !self.format().allows_leaf(level) || !output.is_aligned(granule.span(level)) {
             return Err(MapError::OutputMisaligned { output });
         }
         self.check_output(output, granule.span(level))?;
