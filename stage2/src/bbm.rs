@@ -31,12 +31,12 @@
 //!
 //! ```
 //! # use stage2::{arena::{Arena, Frame}, Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level};
-//! # use stage2::{Maintenance, PaSize, PhysAddr, Pte, Space};
+//! # use stage2::{Maintenance, PaSize, PhysAddr, Pte, Space, Stale};
 //! # struct NoTlb;
 //! # impl Maintenance for NoTlb {
 //! #     fn publish(&self) {}
-//! #     fn invalidate_leaf(&self, _: Ipa, _: Level) {}
-//! #     fn invalidate_range(&self, _: IpaRange) {}
+//! #     fn invalidate(&self, _: IpaRange, _: Stale) {}
+//! #     fn invalidate_local(&self, _: IpaRange, _: Stale) {}
 //! #     fn invalidate_all(&self) {}
 //! # }
 //! # let maintenance = NoTlb;
@@ -327,7 +327,7 @@ impl<'s, M: TableMemory> Locked<'s, M> {
     /// Waits until no TLB holds what the entry was.
     pub fn break_with(self, maintenance: &impl Maintenance) -> Broken<'s, M> {
         if self.old.is_valid() {
-            maintenance.invalidate_leaf(self.slot.ipa(), self.slot.level());
+            maintenance.invalidate(self.slot.range(), crate::maint::Stale::Leaves(self.slot.level()));
         }
         let (slot, locked) = (self.slot, self.locked);
         mem::forget(self);

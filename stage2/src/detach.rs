@@ -172,8 +172,8 @@ impl<'s, M: TableMemory> Batch<'s, M> {
     pub(crate) fn complete(&mut self, maintenance: &impl Maintenance) {
         match core::mem::replace(&mut self.stale, Stale::Nothing) {
             Stale::Nothing => return,
-            Stale::Leaf(range, level) => maintenance.invalidate_leaf(range.start(), level),
-            Stale::Range(range) => maintenance.invalidate_range(range),
+            Stale::Leaf(range, level) => maintenance.invalidate(range, crate::maint::Stale::Leaves(level)),
+            Stale::Range(range) => maintenance.invalidate(range, crate::maint::Stale::Tables),
         }
         for (word, taken) in self.taken.iter_mut().enumerate() {
             let mut bits = core::mem::take(taken);

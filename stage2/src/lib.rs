@@ -46,15 +46,15 @@
 //!
 //! ```
 //! use stage2::arena::{Arena, Frame};
-//! use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level, Maintenance};
-//! use stage2::{MapError, PaSize, Permissions, PhysAddr, Space};
+//! use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Maintenance};
+//! use stage2::{MapError, PaSize, Permissions, PhysAddr, Space, Stale};
 //!
 //! struct NoTlb;
 //!
 //! impl Maintenance for NoTlb {
 //!     fn publish(&self) {}
-//!     fn invalidate_leaf(&self, _: Ipa, _: Level) {}
-//!     fn invalidate_range(&self, _: IpaRange) {}
+//!     fn invalidate(&self, _: IpaRange, _: Stale) {}
+//!     fn invalidate_local(&self, _: IpaRange, _: Stale) {}
 //!     fn invalidate_all(&self) {}
 //! }
 //!
@@ -207,7 +207,7 @@ pub use attr::{Access, Attributes, Dirty, Execute, Fwb, MemoryType, Permissions}
 pub use error::MapError;
 pub use format::{AddressFormat, Format};
 pub use geometry::{Geometry, GeometryError, Granule, PaSize};
-pub use maint::Maintenance;
+pub use maint::{Maintenance, Stale};
 pub use pte::{Annotation, Descriptor, Leaf, Pte};
 pub use space::Space;
 pub use table::{Table, TableMemory};

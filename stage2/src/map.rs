@@ -69,7 +69,7 @@ impl<M: TableMemory> Space<M> {
         self.split_edges(range, maintenance)?;
         let result = self.rewrite(range, permissions, maintenance);
         // Also after an error: what was changed until then must hold.
-        maintenance.invalidate_range(range);
+        maintenance.invalidate(range, crate::maint::Stale::AnyLeaves);
         result
     }
 

@@ -6,7 +6,7 @@
 
 use super::pool::{self, FRAME};
 use crate::arch;
-use stage2::{Ipa, IpaRange, Level, Maintenance, PhysAddr, Table, TableMemory};
+use stage2::{Granule, IpaRange, Maintenance, PhysAddr, Stale, Table, TableMemory};
 
 /// Tables in frames of the pool.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +49,17 @@ impl Maintenance for Machine {
         arch::complete_inner();
     }
 
-    fn invalidate_leaf(&self, ipa: Ipa, _level: Level) {
-        arch::flush_ipa(ipa.bits());
+    fn invalidate(&self, range: IpaRange, stale: Stale) {
+        match stale {
+            Stale::Leaves(level) if range.size() == Granule::Kib4.span(level) => {
+                arch::flush_ipa(range.start().bits());
+            }
+            Stale::Leaves(_) | Stale::AnyLeaves | Stale::Tables => arch::flush_vmid(),
+        }
     }
 
-    fn invalidate_range(&self, _range: IpaRange) {
-        arch::flush_vmid();
+    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
+        self.invalidate(range, stale);
     }
 
     fn invalidate_all(&self) {

@@ -19,7 +19,7 @@ use stage2::arena::{Arena, Frame};
 use stage2::table::Store;
 use stage2::{
     Descriptor, Features, Format, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, Mapping, PaSize,
-    PhysAddr, Pte, Space, Table, TableMemory,
+    PhysAddr, Pte, Space, Stale, Table, TableMemory,
 };
 
 const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
@@ -290,17 +290,24 @@ impl Maintenance for Machine {
         self.unpublished.set(false);
     }
 
-    fn invalidate_leaf(&self, ipa: Ipa, level: Level) {
-        self.count(|counts| counts.leaf += 1);
-        // A level hint removes that level only, and no walk cache entry.
-        self.forget(level, IpaRange::new(ipa, 1).unwrap(), |held| matches!(held, Pte::Leaf(_)));
+    fn invalidate(&self, range: IpaRange, stale: Stale) {
+        match stale {
+            Stale::Leaves(level) => {
+                self.count(|counts| counts.leaf += 1);
+                // A level hint removes that level only, and no walk cache entry.
+                self.forget(level, range, |held| matches!(held, Pte::Leaf(_)));
+            }
+            Stale::AnyLeaves | Stale::Tables => {
+                self.count(|counts| counts.range += 1);
+                for level in LEVELS {
+                    self.forget(level, range, |_| true);
+                }
+            }
+        }
     }
 
-    fn invalidate_range(&self, range: IpaRange) {
-        self.count(|counts| counts.range += 1);
-        for level in LEVELS {
-            self.forget(level, range, |_| true);
-        }
+    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
+        self.invalidate(range, stale);
     }
 
     fn invalidate_all(&self) {

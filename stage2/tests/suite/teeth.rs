@@ -4,7 +4,7 @@
 //! seen here to fail once.
 
 use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, PaSize};
-use stage2::{Permissions, PhysAddr, Space};
+use stage2::{Permissions, PhysAddr, Space, Stale};
 
 use crate::machine::Machine;
 
@@ -30,16 +30,15 @@ impl Maintenance for Careless<'_> {
         }
     }
 
-    fn invalidate_leaf(&self, ipa: Ipa, level: Level) {
-        if self.1 != Omit::Leaf {
-            self.0.invalidate_leaf(ipa, level);
+    fn invalidate(&self, range: IpaRange, stale: Stale) {
+        let kind = if matches!(stale, Stale::Leaves(_)) { Omit::Leaf } else { Omit::Range };
+        if self.1 != kind {
+            self.0.invalidate(range, stale);
         }
     }
 
-    fn invalidate_range(&self, range: IpaRange) {
-        if self.1 != Omit::Range {
-            self.0.invalidate_range(range);
-        }
+    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
+        self.invalidate(range, stale);
     }
 
     fn invalidate_all(&self) {
@@ -57,12 +56,13 @@ impl Maintenance for WrongLevel<'_> {
         self.0.publish();
     }
 
-    fn invalidate_leaf(&self, ipa: Ipa, _: Level) {
-        self.0.invalidate_leaf(ipa, Level::L1);
+    fn invalidate(&self, range: IpaRange, stale: Stale) {
+        let stale = if matches!(stale, Stale::Leaves(_)) { Stale::Leaves(Level::L1) } else { stale };
+        self.0.invalidate(range, stale);
     }
 
-    fn invalidate_range(&self, range: IpaRange) {
-        self.0.invalidate_range(range);
+    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
+        self.invalidate(range, stale);
     }
 
     fn invalidate_all(&self) {

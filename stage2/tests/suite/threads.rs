@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use stage2::arena::{Arena, Frame};
-use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, MapError};
-use stage2::{PaSize, Permissions, PhysAddr, Space};
+use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Maintenance, MapError};
+use stage2::{PaSize, Permissions, PhysAddr, Space, Stale};
 
 const PAGE: u64 = 0x1000;
 const MIB2: u64 = 0x20_0000;
@@ -21,8 +21,8 @@ struct NoTlb;
 
 impl Maintenance for NoTlb {
     fn publish(&self) {}
-    fn invalidate_leaf(&self, _: Ipa, _: Level) {}
-    fn invalidate_range(&self, _: IpaRange) {}
+    fn invalidate(&self, _: IpaRange, _: Stale) {}
+    fn invalidate_local(&self, _: IpaRange, _: Stale) {}
     fn invalidate_all(&self) {}
 }
 
