@@ -197,6 +197,7 @@ mod reclaim;
 mod space;
 mod sync;
 pub mod table;
+pub mod tlbi;
 mod unmap;
 mod view;
 pub mod vtcr;
