@@ -400,6 +400,15 @@ mod tests {
     }
 
     #[test]
+    #[cfg(stage2_loom)]
+    fn tiny_granule_has_four_levels_of_two_entries() {
+        let geometry = Geometry::with_start_level(Granule::Tiny, 16, PaSize::Bits40, Level::L0).unwrap();
+        assert_eq!((geometry.root_tables(), geometry.granule().entries()), (1, 2));
+        assert_eq!(geometry.granule().span(Level::L0), 0x8000);
+        assert_eq!(geometry.granule().span(Level::L3), 0x1000);
+    }
+
+    #[test]
     fn space_ends_where_its_width_says() {
         let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
         let last = IpaRange::new(Ipa::new((1 << 40) - 0x1000), 0x1000).unwrap();
