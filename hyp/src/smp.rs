@@ -9,7 +9,9 @@ use crate::percpu::{self, MAX_CPUS};
 use crate::terminal::say;
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::id::{GuestShape, HostId};
-use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
+use crate::trap::sysreg::register::{
+    ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
+};
 use crate::vgic::Version;
 use crate::{arch, create};
 use alloc::vec::Vec;
@@ -18,7 +20,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use platform::board::{Board, Cpu, Enable};
 use platform::psci;
 use spin::Once;
-use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize};
+use stage2::tlbi::{Platform, Support};
+use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize, Xnx};
 
 /// How long a CPU may take to report, in seconds.
 const PATIENCE_SECONDS: u64 = 5;
@@ -40,6 +43,8 @@ pub struct Team {
     pub ids: IdView,
     /// Stage-2 features of every CPU.
     pub features: Features,
+    /// What TLB maintenance every CPU offers, and what any of them asks for.
+    pub tlb: Platform,
     /// Physical address size of every CPU.
     pub pa_size: PaSize,
 }
@@ -148,17 +153,25 @@ fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
             AccessFlag::Software
         },
         vmid: if least(ID_AA64MMFR1_EL1, 4) >= 2 { VmidSize::Bits16 } else { VmidSize::Bits8 },
+        xnx: if least(ID_AA64MMFR1_EL1, 28) >= 1 { Xnx::Present } else { Xnx::Absent },
         ..Features::BASE
     };
+    let tlb = Platform {
+        range_operations: if least(ID_AA64ISAR0_EL1, 56) >= 2 { Support::Present } else { Support::Absent },
+        level_hints: if least(ID_AA64MMFR2_EL1, 48) >= 1 { Support::Present } else { Support::Absent },
+        ..Platform::BASE
+    };
     let ids = IdView::new(&hosts, GuestShape { ipa_bits: create::ipa_bits(pa_size), gic });
-    Team { cpus, ids, features, pa_size }
+    Team { cpus, ids, features, tlb, pa_size }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Team, agree};
     use crate::trap::sysreg::id::HostId;
-    use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
+    use crate::trap::sysreg::register::{
+    ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
+};
     use crate::vgic::Version;
     use stage2::{AccessFlag, Fwb, PaSize, VmidSize};
 
