@@ -169,9 +169,7 @@ fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
 mod tests {
     use super::{Team, agree};
     use crate::trap::sysreg::id::HostId;
-    use crate::trap::sysreg::register::{
-    ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
-};
+    use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
     use crate::vgic::Version;
     use stage2::{AccessFlag, Fwb, PaSize, VmidSize};
 
