@@ -85,6 +85,7 @@ pub fn bring_up(device_tree: u64) -> Hardware {
     irq::init_cpu().unwrap_or_else(|error| give_up(error));
     terminal::stage(5);
     let team = smp::bring_up(&board, gic);
+    say!("{team}");
     Hardware { board, gic, team }
 }
 
