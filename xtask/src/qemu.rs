@@ -21,6 +21,9 @@ pub(crate) enum Board {
     /// NXP i.MX 8M Plus evaluation kit: four Cortex-A53, GICv3
     #[value(name = "imx8mp-evk")]
     Imx8mpEvk,
+    /// AMD/Xilinx ZCU102: four Cortex-A53, GICv2
+    #[value(name = "xlnx-zcu102")]
+    Zcu102,
 }
 
 /// The machine to emulate.
@@ -32,6 +35,9 @@ pub(crate) struct Machine {
     /// Version of the interrupt controller (virt only)
     #[arg(long, value_name = "2|3", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
     pub(crate) gic: u8,
+    /// With a second security state, and so with EL3 (virt only)
+    #[arg(long)]
+    pub(crate) secure: bool,
     /// CPU model, with QEMU's options for it (virt only)
     #[arg(long, value_name = "MODEL", default_value = "max")]
     pub(crate) cpu: String,
@@ -48,7 +54,15 @@ pub(crate) struct Machine {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { board: Board::Virt, gic: 3, cpu: "max".into(), cpus: 4, memory: 2048, icount: false }
+        Self {
+            board: Board::Virt,
+            gic: 3,
+            secure: false,
+            cpu: "max".into(),
+            cpus: 4,
+            memory: 2048,
+            icount: false,
+        }
     }
 }
 
@@ -76,19 +90,7 @@ pub(crate) struct Boot {
 
 /// The whole command; the console is its standard input and output, complaints go to its standard error.
 pub(crate) fn command(layout: &Layout, machine: &Machine, boot: &Boot, extra: &[String]) -> Command {
-    let mut command = with_our_fate(&qemu::program(layout));
-    command.args(board_arguments(layout, machine, boot.entry));
-    if machine.icount {
-        // All together make two runs equal: no random device-tree seeds, no host time, one thread for all CPUs.
-        command.args(["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "clock=vm"]);
-    }
-    command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
-    command.args(["-chardev", "stdio,id=console,signal=off"]);
-    // The boards' device trees name the second port as the console; the first is kept quiet.
-    if machine.board != Board::Virt {
-        command.args(["-serial", "null"]);
-    }
-    command.args(["-serial", "chardev:console"]);
+    let mut command = empty(layout, machine, boot.entry);
     command.arg("-kernel").arg(&boot.kernel);
     if let Some(initrd) = &boot.initrd {
         command.arg("-initrd").arg(initrd);
@@ -100,6 +102,24 @@ pub(crate) fn command(layout: &Layout, machine: &Machine, boot: &Boot, extra: &[
     command
 }
 
+/// The machine with its console and without anything to run.
+pub(crate) fn empty(layout: &Layout, machine: &Machine, entry: Entry) -> Command {
+    let mut command = with_our_fate(&qemu::program(layout));
+    command.args(board_arguments(layout, machine, entry));
+    if machine.icount {
+        // All together make two runs equal: no random device-tree seeds, no host time, one thread for all CPUs.
+        command.args(["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "clock=vm"]);
+    }
+    command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
+    command.args(["-chardev", "stdio,id=console,signal=off"]);
+    // The device trees of these boards name the second port as the console; the first is kept quiet.
+    if matches!(machine.board, Board::Raspi4b | Board::Imx8mpEvk) {
+        command.args(["-serial", "null"]);
+    }
+    command.args(["-serial", "chardev:console"]);
+    command
+}
+
 /// QEMU dies when the thread that started it does, however that dies: no emulator is ever left behind.
 fn with_our_fate(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
@@ -108,7 +128,7 @@ fn with_our_fate(program: &Path) -> Command {
 }
 
 fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<String> {
-    let Machine { board, gic, cpu, cpus, memory, icount } = machine;
+    let Machine { board, gic, secure, cpu, cpus, memory, icount } = machine;
     let device_tree = |name: &str| {
         let file = layout.cache().join("debian").join(name);
         ["-dtb".to_owned(), file.to_string_lossy().into_owned()]
@@ -120,6 +140,9 @@ fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<Stri
             let mut machine = format!("virt,gic-version={gic}");
             if entry == Entry::Hypervisor {
                 machine.push_str(",virtualization=on");
+            }
+            if *secure {
+                machine.push_str(",secure=on");
             }
             if *icount {
                 machine.push_str(",dtb-randomness=off");
@@ -137,6 +160,14 @@ fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<Stri
             let cpus = cpus.min(&4).to_string();
             add(&["-M", "imx8mp-evk", "-smp", &cpus, "-m", &memory.to_string()]);
             arguments.extend(device_tree("imx8mp-evk.dtb"));
+        }
+        Board::Zcu102 => {
+            let el2 = if entry == Entry::Hypervisor { ",virtualization=on" } else { "" };
+            let (machine, cpus) = (format!("xlnx-zcu102{el2}"), cpus.min(&4).to_string());
+            add(&["-M", &machine, "-smp", &cpus, "-m", &memory.to_string()]);
+            // Its network and its sound want more of the host than a test may ask for.
+            add(&["-nic", "none", "-audio", "none"]);
+            arguments.extend(device_tree("zynqmp-zcu102-rev1.0.dtb"));
         }
     }
     arguments

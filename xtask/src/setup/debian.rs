@@ -17,10 +17,11 @@ use crate::layout::Layout;
 use crate::step::{note, step};
 
 /// Raise it when what is below `.cache/debian` must be made anew.
-const RECIPE: &str = "debian recipe 3";
+const RECIPE: &str = "debian recipe 4";
 
 /// Device trees of the boards that QEMU emulates but has no tree for, below the package's directory of trees.
-const DEVICE_TREES: [&str; 2] = ["broadcom/bcm2711-rpi-4-b.dtb", "freescale/imx8mp-evk.dtb"];
+const DEVICE_TREES: [&str; 3] =
+    ["broadcom/bcm2711-rpi-4-b.dtb", "freescale/imx8mp-evk.dtb", "xilinx/zynqmp-zcu102-rev1.0.dtb"];
 
 /// What runs first in the guest. The line it prints is what scripts wait for.
 const INIT: &str = include_str!("guest-init.sh");
