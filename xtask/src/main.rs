@@ -14,6 +14,7 @@ mod image;
 mod kernel;
 mod layout;
 mod log;
+mod no_firmware;
 mod process;
 mod qemu;
 mod run;
