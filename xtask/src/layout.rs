@@ -77,4 +77,9 @@ impl Layout {
     pub(crate) fn debian_initrd(&self) -> PathBuf {
         self.cache.join("debian/initrd")
     }
+
+    /// The device trees of all boards that Debian's kernel supports, one directory per maker.
+    pub(crate) fn device_trees(&self) -> PathBuf {
+        self.cache.join("device-trees")
+    }
 }
