@@ -130,7 +130,7 @@ fn with_our_fate(program: &Path) -> Command {
 fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<String> {
     let Machine { board, gic, secure, cpu, cpus, memory, icount } = machine;
     let device_tree = |name: &str| {
-        let file = layout.cache().join("debian").join(name);
+        let file = layout.device_trees().join(name);
         ["-dtb".to_owned(), file.to_string_lossy().into_owned()]
     };
     let mut arguments = Vec::new();
@@ -154,12 +154,12 @@ fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<Stri
         // The board accepts nothing but four CPUs and 2 GiB.
         Board::Raspi4b => {
             add(&["-M", "raspi4b"]);
-            arguments.extend(device_tree("bcm2711-rpi-4-b.dtb"));
+            arguments.extend(device_tree("broadcom/bcm2711-rpi-4-b.dtb"));
         }
         Board::Imx8mpEvk => {
             let cpus = cpus.min(&4).to_string();
             add(&["-M", "imx8mp-evk", "-smp", &cpus, "-m", &memory.to_string()]);
-            arguments.extend(device_tree("imx8mp-evk.dtb"));
+            arguments.extend(device_tree("freescale/imx8mp-evk.dtb"));
         }
         Board::Zcu102 => {
             let el2 = if entry == Entry::Hypervisor { ",virtualization=on" } else { "" };
@@ -167,7 +167,7 @@ fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<Stri
             add(&["-M", &machine, "-smp", &cpus, "-m", &memory.to_string()]);
             // Its network and its sound want more of the host than a test may ask for.
             add(&["-nic", "none", "-audio", "none"]);
-            arguments.extend(device_tree("zynqmp-zcu102-rev1.0.dtb"));
+            arguments.extend(device_tree("xilinx/zynqmp-zcu102-rev1.0.dtb"));
         }
     }
     arguments
