@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,10 +22,11 @@ use super::system::{file_name, keep_transcript};
 use crate::bundle;
 use crate::console::Session;
 use crate::expect::Script;
+use crate::flash::{self, Family, File, disk, rpi};
 use crate::layout::Layout;
 use crate::log::Decoder;
 use crate::no_firmware;
-use crate::qemu::{self, Board, Machine};
+use crate::qemu::{self, Board, Boot, Entry, Machine};
 use crate::run;
 use crate::scenario::{self, End, Plan};
 
@@ -51,6 +53,10 @@ enum Start {
     Direct,
     /// Nobody: the image starts at EL3 and finds a machine as it was switched on.
     NoFirmware,
+    /// U-Boot, from the disk image that `flash nxp` writes.
+    UBoot,
+    /// QEMU in the place of the Raspberry Pi's firmware, from the disk image that `flash rpi` writes.
+    RaspberryPi,
 }
 
 /// What most places have in common.
@@ -70,7 +76,7 @@ const USUAL: Place = Place {
 /// An older CPU: no hardware access flag, no VHE, 8-bit VMIDs.
 const A72: Place = Place { cpu: "cortex-a72", access_flag: "software", ..USUAL };
 
-const PLACES: [Place; 9] = [
+const PLACES: [Place; 11] = [
     Place { name: "virt gicv3 max", ..USUAL },
     Place { name: "virt gicv2 cortex-a72", gic: 2, ..A72 },
     Place { name: "virt gicv3 cortex-a53", cpu: "cortex-a53", ..A72 },
@@ -93,8 +99,16 @@ const PLACES: [Place; 9] = [
         end: End::AllSeen,
         ..A72
     },
+    Place { name: "virt by u-boot gicv3 cortex-a72", start: Start::UBoot, ..A72 },
     // The CPUs that wait to be started take the emulator's time.
     Place { name: "raspi4b", board: Board::Raspi4b, seconds: 180, ..A72 },
+    Place {
+        name: "raspi4b from its card",
+        board: Board::Raspi4b,
+        start: Start::RaspberryPi,
+        seconds: 180,
+        ..A72
+    },
     Place { name: "imx8mp-evk", board: Board::Imx8mpEvk, ..A72 },
     Place { name: "xlnx-zcu102", board: Board::Zcu102, ..A72 },
 ];
@@ -148,7 +162,7 @@ impl Machines {
         let table = table(&records);
         print!("{table}");
         fs::write(layout.build().join("test/machines.txt"), &table)?;
-        Ok(same_image(&records, &hash(&layout.image())?))
+        Ok(same_image(&records, &hash(&fs::read(layout.image())?)))
     }
 
     fn work(&self, layout: &Layout, place: &'static Place) -> Result<Tally> {
@@ -160,20 +174,12 @@ impl Machines {
             script.send(answer)?;
         }
         let plan = Plan { script, end: place.end, timeout: Duration::from_secs(place.seconds) };
-        let bundle = self.bundle(layout)?;
-        let image = layout.image();
-        let digest = hash(&image)?;
-        let boot = run::hypervisor_boot(layout, Some(bundle), "");
-        let machine = machine(place);
-        let command = match place.start {
-            Start::Direct => qemu::command(layout, &machine, &boot, &[]),
-            Start::NoFirmware => no_firmware::command(layout, &machine, &boot, &directory)?,
-        };
+        let (command, image) = start(layout, place, self.bundle(layout)?, &directory)?;
         let mut session = Session::start(command, Decoder::open(&layout.elf())?)?;
         let outcome = scenario::play(&mut session, &plan, |_| Ok(()))?;
         keep_transcript(layout, place.name, session.transcript())?;
         outcome?;
-        let record = record(place, &session.transcript().lines().join("\n"), digest)?;
+        let record = record(place, &session.transcript().lines().join("\n"), hash(&image))?;
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
         Ok(Tally::success())
     }
@@ -189,9 +195,57 @@ impl Machines {
     }
 }
 
-fn machine(place: &Place) -> Machine {
+/// QEMU's command line for this place, and the image that it is given. Files it needs are left in `directory`.
+fn start(layout: &Layout, place: &Place, bundle: PathBuf, directory: &Path) -> Result<(Command, Vec<u8>)> {
     let Place { board, gic, secure, cpus, .. } = *place;
-    Machine { board, gic, secure, cpu: place.cpu.into(), cpus, memory: 1024, icount: false }
+    let machine = Machine { board, gic, secure, cpu: place.cpu.into(), cpus, memory: 1024, icount: false };
+    let direct = |bundle| run::hypervisor_boot(layout, Some(bundle), "");
+    let card = |family| card(layout, family, &bundle, directory);
+    Ok(match place.start {
+        Start::Direct => (qemu::command(layout, &machine, &direct(bundle), &[]), fs::read(layout.image())?),
+        Start::NoFirmware => {
+            let command = no_firmware::command(layout, &machine, &direct(bundle), directory)?;
+            (command, fs::read(layout.image())?)
+        }
+        Start::UBoot => {
+            let (disk, files) = card(Family::Nxp)?;
+            let mut command = qemu::empty(layout, &machine, Entry::Hypervisor);
+            command.arg("-bios").arg(layout.u_boot());
+            command.arg("-drive").arg(format!("if=none,id=card,format=raw,file={}", disk.display()));
+            command.args(["-device", "virtio-blk-device,drive=card"]);
+            (command, contents(&files, "Image")?.to_vec())
+        }
+        Start::RaspberryPi => {
+            let (_, files) = card(Family::Rpi)?;
+            let rpi::Boot { kernel, initramfs, cmdline } = rpi::Boot::of(&files)?;
+            let image = contents(&files, &kernel)?;
+            let (kernel, initrd) = (directory.join(&kernel), directory.join(&initramfs));
+            fs::write(&kernel, image)?;
+            fs::write(&initrd, contents(&files, &initramfs)?)?;
+            let boot = Boot { entry: Entry::Hypervisor, kernel, initrd: Some(initrd), cmdline };
+            (qemu::command(layout, &machine, &boot, &[]), image.to_vec())
+        }
+    })
+}
+
+/// Writes a card as `cargo xtask flash` does, and reads it back.
+fn card(layout: &Layout, family: Family, bundle: &Path, directory: &Path) -> Result<(PathBuf, Vec<File>)> {
+    let disk = directory.join("card.img");
+    let options = flash::Options {
+        family,
+        manifest: PathBuf::new(),
+        output: Some(directory.join("card")),
+        img: Some(disk.clone()),
+        cmdline: "entresol.log=defmt".into(),
+    };
+    flash::write(layout, &options, bundle)?;
+    let files = disk::read(&disk)?;
+    Ok((disk, files))
+}
+
+fn contents<'a>(files: &'a [File], name: &str) -> Result<&'a [u8]> {
+    let file = files.iter().find(|file| file.name == name);
+    Ok(&file.with_context(|| format!("the card has no {name}"))?.contents)
 }
 
 /// Reads what the machine said about itself, and holds it against what is known of it.
@@ -212,13 +266,12 @@ fn record(place: &'static Place, printed: &str, image: String) -> Result<Record>
     Ok(record)
 }
 
-fn hash(file: &Path) -> Result<String> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+fn hash(image: &[u8]) -> String {
+    Sha256::digest(image).iter().fold(String::new(), |mut text, byte| {
         // Writing to a string can't fail.
         let _ = write!(text, "{byte:02x}");
         text
-    }))
+    })
 }
 
 fn table(records: &[Record]) -> String {

@@ -93,7 +93,7 @@ fn select<'a>(options: &Options, jobs: Vec<Job<'a>>) -> Vec<Job<'a>> {
 }
 
 fn prepare(layout: &Layout) -> Result<()> {
-    setup::ensure(layout, &[Part::Qemu, Part::Debian])?;
+    setup::ensure(layout, &[Part::Qemu, Part::Debian, Part::UBoot])?;
     image::hypervisor(layout)?;
     image::el2_tests(layout)?;
     image::guests(layout)
