@@ -17,6 +17,15 @@ use crate::layout::Layout;
 use crate::process;
 use crate::qemu::{self, Boot, Machine};
 
+/// What the image finds in x0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tree {
+    /// The address of the machine's device tree.
+    Passed,
+    /// Zero.
+    Absent,
+}
+
 /// Where things are put. The image's place is a multiple of 4 KiB and of nothing larger: no boot loader is as unkind.
 const IMAGE: u64 = 0x4123_5000;
 const STUB: u64 = 0x4700_0000;
@@ -25,7 +34,13 @@ const TREE: u64 = 0x4710_0000;
 const BUNDLE: u64 = 0x4800_0000;
 
 /// The machine, which starts `boot` by itself. Files that it needs are left in `directory`.
-pub(crate) fn command(layout: &Layout, machine: &Machine, boot: &Boot, directory: &Path) -> Result<Command> {
+pub(crate) fn command(
+    layout: &Layout,
+    machine: &Machine,
+    boot: &Boot,
+    tree: Tree,
+    directory: &Path,
+) -> Result<Command> {
     let mut command = qemu::empty(layout, machine, boot.entry);
     let mut load = |file: &Path, address: u64| {
         command.arg("-device").arg(format!("loader,file={},addr={address:#x},force-raw=on", file.display()));
@@ -34,11 +49,17 @@ pub(crate) fn command(layout: &Layout, machine: &Machine, boot: &Boot, directory
     if let Some(bundle) = &boot.initrd {
         load(bundle, BUNDLE);
     }
-    let file = directory.join("no-firmware.dtb");
-    fs::write(&file, tree_of(layout, machine, boot, &file)?)?;
-    load(&file, TREE);
-    let file = directory.join("no-firmware.stub");
-    fs::write(&file, stub(TREE))?;
+    let x0 = match tree {
+        Tree::Absent => 0,
+        Tree::Passed => {
+            let file = directory.join("no-firmware.dtb");
+            fs::write(&file, tree_of(layout, machine, boot, &file)?)?;
+            load(&file, TREE);
+            TREE
+        }
+    };
+    let file = directory.join(format!("no-firmware-{x0:x}.stub"));
+    fs::write(&file, stub(x0))?;
     load(&file, STUB);
     command.arg("-device").arg(format!("loader,addr={STUB:#x},cpu-num=0"));
     Ok(command)

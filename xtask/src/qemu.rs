@@ -47,6 +47,9 @@ pub(crate) struct Machine {
     /// Memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub(crate) memory: u32,
+    /// Pass no device tree (boards other than virt)
+    #[arg(long)]
+    pub(crate) no_dtb: bool,
     /// Deterministic time: one instruction is one nanosecond
     #[arg(long)]
     pub(crate) icount: bool,
@@ -61,6 +64,7 @@ impl Default for Machine {
             cpu: "max".into(),
             cpus: 4,
             memory: 2048,
+            no_dtb: false,
             icount: false,
         }
     }
@@ -128,10 +132,10 @@ fn with_our_fate(program: &Path) -> Command {
 }
 
 fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<String> {
-    let Machine { board, gic, secure, cpu, cpus, memory, icount } = machine;
+    let Machine { board, gic, secure, cpu, cpus, memory, no_dtb, icount } = machine;
     let device_tree = |name: &str| {
-        let file = layout.device_trees().join(name);
-        ["-dtb".to_owned(), file.to_string_lossy().into_owned()]
+        let file = layout.device_trees().join(name).to_string_lossy().into_owned();
+        if *no_dtb { Vec::new() } else { vec!["-dtb".to_owned(), file] }
     };
     let mut arguments = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));

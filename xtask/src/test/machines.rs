@@ -25,7 +25,7 @@ use crate::expect::Script;
 use crate::flash::{self, Family, File, disk, rpi};
 use crate::layout::Layout;
 use crate::log::Decoder;
-use crate::no_firmware;
+use crate::no_firmware::{self, Tree};
 use crate::qemu::{self, Board, Boot, Entry, Machine};
 use crate::run;
 use crate::scenario::{self, End, Plan};
@@ -198,13 +198,14 @@ impl Machines {
 /// QEMU's command line for this place, and the image that it is given. Files it needs are left in `directory`.
 fn start(layout: &Layout, place: &Place, bundle: PathBuf, directory: &Path) -> Result<(Command, Vec<u8>)> {
     let Place { board, gic, secure, cpus, .. } = *place;
-    let machine = Machine { board, gic, secure, cpu: place.cpu.into(), cpus, memory: 1024, icount: false };
+    let machine =
+        Machine { board, gic, secure, cpu: place.cpu.into(), cpus, memory: 1024, ..Machine::default() };
     let direct = |bundle| run::hypervisor_boot(layout, Some(bundle), "");
     let card = |family| card(layout, family, &bundle, directory);
     Ok(match place.start {
         Start::Direct => (qemu::command(layout, &machine, &direct(bundle), &[]), fs::read(layout.image())?),
         Start::NoFirmware => {
-            let command = no_firmware::command(layout, &machine, &direct(bundle), directory)?;
+            let command = no_firmware::command(layout, &machine, &direct(bundle), Tree::Passed, directory)?;
             (command, fs::read(layout.image())?)
         }
         Start::UBoot => {

@@ -2,7 +2,7 @@
 //!
 //! Main type: [`Options`]; main function: [`run`]. The rings, from the inside out: [`host`] (format, lints, unit tests),
 //! [`el2`] (the library on a processor, checked at EL2), [`conformance`] (claims checked by a small guest, on the
-//! hypervisor and on a bare machine), [`system`] and [`machines`] (whole boots played by a script). Only the last runs two
+//! hypervisor and on a bare machine), [`system`], [`machines`] and [`refusals`] (whole boots played by a script). Only the last runs two
 //! jobs at a time: the others use all of the machine, or need time to be true.
 //!
 //! Parts: [`job`] runs and counts.
@@ -12,6 +12,7 @@ mod el2;
 mod host;
 mod job;
 mod machines;
+mod refusals;
 mod system;
 
 use anyhow::{Result, bail};
@@ -61,6 +62,7 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
     let machines = Machines::default();
     let mut boots = select(options, machines.jobs(layout));
     boots.extend(select(options, system::jobs(layout)));
+    boots.extend(select(options, refusals::jobs(layout)));
     let all = || on_host.iter().chain(&claims).chain(&boots);
     if all().next().is_none() {
         bail!("no test has `{}` in its name", options.filter);
