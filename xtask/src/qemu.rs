@@ -24,6 +24,8 @@ pub(crate) enum Board {
     /// AMD/Xilinx ZCU102: four Cortex-A53, GICv2
     #[value(name = "xlnx-zcu102")]
     Zcu102,
+    /// QEMU's model of a server: four CPUs, GICv3, memory from 1 TiB on; can't be switched off from inside
+    SbsaRef,
 }
 
 /// The machine to emulate.
@@ -38,7 +40,7 @@ pub(crate) struct Machine {
     /// With a second security state, and so with EL3 (virt only)
     #[arg(long)]
     pub(crate) secure: bool,
-    /// CPU model, with QEMU's options for it (virt only)
+    /// CPU model, with QEMU's options for it (virt and sbsa-ref only)
     #[arg(long, value_name = "MODEL", default_value = "max")]
     pub(crate) cpu: String,
     /// Number of CPUs
@@ -131,6 +133,19 @@ fn with_our_fate(program: &Path) -> Command {
     command
 }
 
+/// sbsa-ref's own firmware would start the other CPUs. Without it they wait here, each for its word to hold an address:
+/// the spin table that `tests/system/sbsa-ref.dts` tells of. QEMU's loader writes it in pieces of eight bytes.
+mod pen {
+    pub(super) const ADDRESS: u64 = 0x100_0010_0000;
+    /// The words are 0x100 bytes from the beginning.
+    pub(super) const CODE: [u64; 4] = [
+        0x9240_1c21_d538_00a1, // mrs x1, mpidr_el1; and x1, x1, #0xff
+        0x8b01_0c42_1000_07c2, // adr x2, words;     add x2, x2, x1, lsl #3
+        0xf940_0043_d503_205f, // wait: wfe;         ldr x3, [x2]
+        0xd61f_0060_b4ff_ffc3, // cbz x3, wait;      br x3
+    ];
+}
+
 fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<String> {
     let Machine { board, gic, secure, cpu, cpus, memory, no_dtb, icount } = machine;
     let device_tree = |name: &str| {
@@ -173,13 +188,31 @@ fn board_arguments(layout: &Layout, machine: &Machine, entry: Entry) -> Vec<Stri
             add(&["-nic", "none", "-audio", "none"]);
             arguments.extend(device_tree("xilinx/zynqmp-zcu102-rev1.0.dtb"));
         }
+        // The tree is ours (QEMU's lacks most of the machine) and speaks of four CPUs.
+        Board::SbsaRef => {
+            add(&["-M", "sbsa-ref", "-cpu", cpu, "-smp", "4", "-m", &memory.to_string()]);
+            // Neither network nor screen: they want ROMs that the project does not fetch.
+            add(&["-nic", "none", "-global", "bochs-display.romfile="]);
+            for (piece, address) in pen::CODE.iter().zip((pen::ADDRESS..).step_by(8)) {
+                add(&["-device", &format!("loader,addr={address:#x},data={piece:#x},data-len=8")]);
+            }
+            for cpu in 1..4 {
+                add(&["-device", &format!("loader,addr={:#x},cpu-num={cpu}", pen::ADDRESS)]);
+            }
+            if !no_dtb {
+                let file = layout.root().join("tests/system/sbsa-ref.dtb");
+                add(&["-dtb", &file.to_string_lossy()]);
+            }
+        }
     }
     arguments
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Boot, Entry, Machine, command};
+    use platform::board::{Board, Enable};
+
+    use super::{Boot, Entry, Machine, command, pen};
     use crate::layout::Layout;
     use crate::process::words;
 
@@ -202,6 +235,18 @@ mod tests {
         for part in ["-icount shift=0,sleep=off", "-seed 1", "-rtc clock=vm", "dtb-randomness=off"] {
             assert!(line.contains(part), "{part} is missing in {line}");
         }
+    }
+
+    #[test]
+    fn tree_of_sbsa_ref_says_where_the_pen_has_its_words() {
+        let tree = include_bytes!("../../tests/system/sbsa-ref.dtb").to_vec();
+        let board = Board::from_dt(&tree).expect("valid tree");
+        for (index, cpu) in (0..4).zip(&board.cpus) {
+            let release_addr = pen::ADDRESS + 0x100 + 8 * index;
+            let expected = if index == 0 { Enable::Unknown } else { Enable::SpinTable { release_addr } };
+            assert_eq!((cpu.mpidr, cpu.enable), (index, expected));
+        }
+        assert_eq!(board.problems().count(), 0);
     }
 
     #[test]

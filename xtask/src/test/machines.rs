@@ -76,7 +76,7 @@ const USUAL: Place = Place {
 /// An older CPU: no hardware access flag, no VHE, 8-bit VMIDs.
 const A72: Place = Place { cpu: "cortex-a72", access_flag: "software", ..USUAL };
 
-const PLACES: [Place; 11] = [
+const PLACES: [Place; 12] = [
     Place { name: "virt gicv3 max", ..USUAL },
     Place { name: "virt gicv2 cortex-a72", gic: 2, ..A72 },
     Place { name: "virt gicv3 cortex-a53", cpu: "cortex-a53", ..A72 },
@@ -111,6 +111,14 @@ const PLACES: [Place; 11] = [
     },
     Place { name: "imx8mp-evk", board: Board::Imx8mpEvk, ..A72 },
     Place { name: "xlnx-zcu102", board: Board::Zcu102, ..A72 },
+    // Without firmware it can't be switched off.
+    Place {
+        name: "sbsa-ref neoverse-n2",
+        board: Board::SbsaRef,
+        cpu: "neoverse-n2",
+        end: End::AllSeen,
+        ..USUAL
+    },
 ];
 
 const GUEST: &str = "tests/system/debian.toml";
@@ -123,6 +131,9 @@ const SCRIPT: [(&str, &str); 5] = [
     ("arch_timer", "poweroff\\n"),
     ("the last VM is off: powering off", ""),
 ];
+
+/// What follows where nobody can switch the machine off. QEMU is ended by us then.
+const STAYS_ON: &str = "this machine can't be switched off from here: halted";
 
 /// What one machine told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +183,9 @@ impl Machines {
         for (pattern, answer) in SCRIPT {
             script.expect(pattern)?;
             script.send(answer)?;
+        }
+        if place.end == End::AllSeen {
+            script.expect(STAYS_ON)?;
         }
         let plan = Plan { script, end: place.end, timeout: Duration::from_secs(place.seconds) };
         let (command, image) = start(layout, place, self.bundle(layout)?, &directory)?;
