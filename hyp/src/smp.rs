@@ -5,7 +5,7 @@
 //! guests see is the least that any CPU has, so nobody may run a guest before
 //! everybody has reported: the others sleep until [`release`].
 
-use crate::errata::{self, Effects, Midr};
+use crate::errata::{Effect, Effects, Midr};
 use crate::percpu::{self, MAX_CPUS};
 use crate::terminal::say;
 use crate::trap::sysreg::IdView;
@@ -17,11 +17,12 @@ use crate::vgic::Version;
 use crate::{arch, create};
 use alloc::vec::Vec;
 use arch::ForceWriteBack;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use platform::board::{Board, Cpu, Enable};
 use platform::psci;
 use spin::Once;
-use stage2::tlbi::{Platform, Support};
+use stage2::tlbi::{Completion, Platform, Support};
 use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize, Xnx};
 
 /// How long a CPU may take to report, in seconds.
@@ -70,6 +71,22 @@ impl Team {
     }
 }
 
+/// What is in use, in words: two boards may differ in it, and a report should say which was which.
+impl fmt::Display for Team {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access_flag = match self.features.access_flag {
+            AccessFlag::Hardware => "hardware",
+            AccessFlag::Software => "software",
+        };
+        let vmid = match self.features.vmid {
+            VmidSize::Bits16 => 16,
+            VmidSize::Bits8 => 8,
+        };
+        let (cpus, bits) = (self.cpus.count_ones(), self.pa_size.bits());
+        write!(f, "{cpus} CPU(s), {bits}-bit addresses, {vmid}-bit VMIDs, access flag set by {access_flag}")
+    }
+}
+
 /// Starts every other CPU and waits for them. One that does not come up is
 /// named and left out.
 pub fn bring_up(board: &Board<'_>, gic: Version) -> &'static Team {
@@ -82,7 +99,6 @@ pub fn bring_up(board: &Board<'_>, gic: Version) -> &'static Team {
     let reports = reports();
     let team = TEAM.call_once(|| agree(gic, &reports));
     say_errata(&reports);
-    say_features(&team.features);
     team
 }
 
@@ -96,17 +112,6 @@ fn say_errata(reports: &[(usize, Report)]) {
             }
         }
     }
-}
-
-/// What guests' memory is managed with: boards differ in it, and nothing else shows.
-fn say_features(features: &Features) {
-    say!(
-        "stage 2: access flags are set by {}",
-        match features.access_flag {
-            AccessFlag::Hardware => "hardware",
-            AccessFlag::Software => "software",
-        }
-    );
 }
 
 fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
@@ -142,11 +147,7 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
 /// Puts on record what this CPU is: it is up.
 fn report(index: usize) {
     if let Some(slot) = REPORTS.get(index) {
-        slot.call_once(|| {
-            let report = Report { ids: arch::host_id(), midr: Midr::new(arch::midr()) };
-            errata::note(report.midr);
-            report
-        });
+        slot.call_once(|| Report { ids: arch::host_id(), midr: Midr::new(arch::midr()) });
     }
 }
 
@@ -199,6 +200,11 @@ fn agree(gic: Version, cpus: &[(usize, Report)]) -> Team {
     let tlb = Platform {
         range_operations: if least(ID_AA64ISAR0_EL1, 56) >= 2 { Support::Present } else { Support::Absent },
         level_hints: if least(ID_AA64MMFR2_EL1, 48) >= 1 { Support::Present } else { Support::Absent },
+        completion: if errata.has(Effect::IncompleteInvalidation) {
+            Completion::Repeated
+        } else {
+            Completion::Once
+        },
         ..Platform::BASE
     };
     let ids = IdView::new(&hosts, GuestShape { ipa_bits: create::ipa_bits(pa_size), gic });
@@ -271,6 +277,18 @@ mod tests {
         assert_eq!(
             (team.features.fwb, team.features.access_flag, team.features.vmid),
             (Fwb::On, AccessFlag::Software, VmidSize::Bits8)
+        );
+    }
+
+    #[test]
+    fn what_is_in_use_is_said() {
+        assert_eq!(
+            team(&[newest(), host(2, 0, 0)]).to_string(),
+            "2 CPU(s), 40-bit addresses, 8-bit VMIDs, access flag set by software"
+        );
+        assert_eq!(
+            team(&[newest()]).to_string(),
+            "1 CPU(s), 48-bit addresses, 16-bit VMIDs, access flag set by hardware"
         );
     }
 
