@@ -213,6 +213,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 4;
+
     /// The architecture's number, which is also the one in a level hint.
     #[inline]
     pub const fn number(self) -> u32 {

@@ -414,6 +414,18 @@ mod tests {
     }
 
     #[test]
+    fn last_address_of_every_width_is_in_the_last_root_table() {
+        for granule in [Granule::Kib4, Granule::Kib16, Granule::Kib64] {
+            for ipa_bits in 32..=52 {
+                let geometry = Geometry::new(granule, ipa_bits, PaSize::Bits52).unwrap();
+                let last = Ipa::new((1 << ipa_bits) - 1);
+                let index = granule.root_index(last, geometry.start_level());
+                assert_eq!(index + 1, geometry.root_tables(), "{geometry:?}");
+            }
+        }
+    }
+
+    #[test]
     fn space_ends_where_its_width_says() {
         let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
         let last = IpaRange::new(Ipa::new((1 << 40) - 0x1000), 0x1000).unwrap();

@@ -77,3 +77,15 @@ impl<T: Maintenance> Maintenance for &T {
         (**self).invalidate_all();
     }
 }
+
+/// No maintenance, for a space that no CPU has ever had in its VTTBR_EL2, as
+/// on a host: there is no TLB that could remember anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTlb;
+
+impl Maintenance for NoTlb {
+    fn publish(&self) {}
+    fn invalidate(&self, _: IpaRange, _: Stale) {}
+    fn invalidate_local(&self, _: IpaRange, _: Stale) {}
+    fn invalidate_all(&self) {}
+}

@@ -401,6 +401,27 @@ mod tests {
     }
 
     #[test]
+    fn table_descriptor_is_its_address_and_0b11() {
+        let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
+        assert_eq!(table.encode().bits(), 0x1_0000_1003);
+    }
+
+    #[test]
+    #[should_panic(expected = "below 2^48")]
+    fn table_beyond_48_bits_is_refused() {
+        let _ = TableAddr::allocated(PhysAddr::new(1 << 48));
+    }
+
+    #[test]
+    #[should_panic(expected = "corrupt")]
+    fn table_descriptor_that_only_half_fits_the_granule_is_corruption() {
+        // With 64 KiB pages, bit 12 is bit 48 of the address.
+        let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
+        let geometry = Geometry::new(Granule::Kib64, 40, PaSize::Bits52).unwrap();
+        let _ = Pte::decode(table.encode(), Level::L2, Format::new(&geometry, Features::BASE));
+    }
+
+    #[test]
     #[should_panic(expected = "corrupt")]
     fn level_0_block_is_corruption() {
         let _ = Pte::decode(Descriptor(0x4000_0401), Level::L0, FORMAT);

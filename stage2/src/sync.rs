@@ -7,7 +7,7 @@
 #[cfg(not(all(test, stage2_loom)))]
 mod source {
     pub(crate) use core::hint::spin_loop;
-    pub(crate) use core::sync::atomic::{AtomicU64, Ordering, fence};
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
     /// Declares a `const fn`.
     macro_rules! const_fn {
@@ -29,7 +29,7 @@ mod source {
 #[cfg(all(test, stage2_loom))]
 mod source {
     pub(crate) use loom::hint::spin_loop;
-    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
     macro_rules! const_fn {
         ($(#[$attribute:meta])* $visibility:vis fn $($rest:tt)*) => {
@@ -46,7 +46,7 @@ mod source {
     pub(crate) use {array_of, const_fn};
 }
 
-pub(crate) use source::{AtomicU64, Ordering, array_of, const_fn, fence};
+pub(crate) use source::{AtomicBool, AtomicU64, Ordering, array_of, const_fn, fence};
 
 /// Whether loom's models run. They need a small world: each atomic is an
 /// object that every interleaving makes anew.

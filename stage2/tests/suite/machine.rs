@@ -15,11 +15,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use stage2::arena::{Arena, Frame};
+use stage2::arena::{Arena, Frame, frame};
+use stage2::epoch::{Epochs, Participant};
+use stage2::pte::AtomicPte;
 use stage2::table::Store;
+
+use crate::kit::{Lone, epochs};
 use stage2::{
     Descriptor, Features, Format, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, Mapping, PaSize,
-    PhysAddr, Pte, Space, Stale, Table, TableMemory,
+    PhysAddr, Pte, Stale, TableMemory,
 };
 
 const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
@@ -98,7 +102,7 @@ impl Descriptors {
 
 /// A machine with table memory and TLBs.
 pub(crate) struct Machine {
-    arena: Arena<Vec<Frame>>,
+    arena: Arena<'static, Vec<Frame>>,
     allocations_left: Cell<usize>,
     counts: Cell<Counts>,
     /// What a walker finds in memory now.
@@ -114,7 +118,7 @@ impl Machine {
     /// A machine with room for this many tables.
     pub(crate) fn new(tables: usize) -> Self {
         Self {
-            arena: Arena::new(ARENA_BASE, (0..tables).map(|_| Frame::new()).collect()),
+            arena: Arena::new(ARENA_BASE, (0..tables).map(|_| frame()).collect(), epochs()),
             allocations_left: Cell::new(usize::MAX),
             counts: Cell::default(),
             reachable: RefCell::default(),
@@ -127,6 +131,11 @@ impl Machine {
     /// Lets this many more allocations succeed.
     pub(crate) fn allow_allocations(&self, count: usize) {
         self.allocations_left.set(count);
+    }
+
+    /// Another CPU than that of a [`Lone`] space.
+    pub(crate) fn cpu(&self) -> Participant<'_> {
+        self.epochs().register().unwrap()
     }
 
     pub(crate) fn tables_in_use(&self) -> usize {
@@ -157,7 +166,7 @@ impl Machine {
 
     /// Fails the test if a TLB might hold anything that `space` does not say.
     #[track_caller]
-    pub(crate) fn check_coherent(&self, space: &Space<&Self>) {
+    pub(crate) fn check_coherent(&self, space: &Lone<'_, Self>) {
         for (ipa, level, descriptor) in self.cached.borrow().iter() {
             let Pte::Leaf(leaf) = Pte::decode(descriptor, level, space.format()) else { continue };
             let cached = Mapping {
@@ -175,8 +184,8 @@ impl Machine {
         // SAFETY: The arena checks that there is a table, and only the test's
         // own thread could free it meanwhile.
         #[expect(unsafe_code, reason = "the model reads tables like hardware does")]
-        let table = unsafe { self.arena.resolve(address) };
-        table.snapshot().collect()
+        let table = unsafe { self.arena.resolve(address, 512) };
+        table.iter().map(AtomicPte::load).collect()
     }
 
     /// A valid descriptor became reachable: TLBs may hold it from now on.
@@ -246,13 +255,13 @@ fn size(level: Level) -> u64 {
 // SAFETY: Everything is the arena's, including the promises.
 #[expect(unsafe_code, reason = "passes on the arena's promises")]
 unsafe impl TableMemory for Machine {
-    fn allocate(&self, tables: usize) -> Option<PhysAddr> {
+    fn allocate(&self, bytes: u64) -> Option<PhysAddr> {
         let left = self.allocations_left.get().checked_sub(1)?;
         self.allocations_left.set(left);
-        self.arena.allocate(tables)
+        self.arena.allocate(bytes)
     }
 
-    unsafe fn free(&self, first: PhysAddr, tables: usize) {
+    unsafe fn free(&self, first: PhysAddr, bytes: u64) {
         for (ipa, level, held) in self.cached.borrow().iter() {
             if let Pte::Table(table) = Pte::decode(held, level, FORMAT)
                 && table.address() == first
@@ -261,12 +270,16 @@ unsafe impl TableMemory for Machine {
             }
         }
         // SAFETY: Passed on from our caller.
-        unsafe { self.arena.free(first, tables) }
+        unsafe { self.arena.free(first, bytes) }
     }
 
-    unsafe fn resolve(&self, address: PhysAddr) -> &Table {
+    unsafe fn resolve(&self, address: PhysAddr, entries: usize) -> &[AtomicPte] {
         // SAFETY: Passed on from our caller.
-        unsafe { self.arena.resolve(address) }
+        unsafe { self.arena.resolve(address, entries) }
+    }
+
+    fn epochs(&self) -> &Epochs {
+        self.arena.epochs()
     }
 
     fn stored(&self, Store { ipa, level, old, new }: Store) {
@@ -300,14 +313,14 @@ impl Maintenance for Machine {
             Stale::AnyLeaves | Stale::Tables => {
                 self.count(|counts| counts.range += 1);
                 for level in LEVELS {
-                    self.forget(level, range, |_| true);
+                    self.forget(level, range, |held| stale == Stale::Tables || matches!(held, Pte::Leaf(_)));
                 }
             }
         }
     }
 
-    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
-        self.invalidate(range, stale);
+    fn invalidate_local(&self, _: IpaRange, _: Stale) {
+        unreachable!("no operation here relaxes a permission");
     }
 
     fn invalidate_all(&self) {
