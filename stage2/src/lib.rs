@@ -56,21 +56,6 @@
 //! let cpu = epochs.register().expect("room for a CPU");
 //! let frames: Vec<_> = std::iter::repeat_with(frame).take(16).collect();
 //! let memory = Arena::new(PhysAddr::new(0x1000_0000), frames, &epochs);
-//! use stage2::arena::{Arena, Frame};
-//! use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Maintenance};
-//! use stage2::{MapError, PaSize, Permissions, PhysAddr, Space, Stale};
-//!
-//! struct NoTlb;
-//!
-//! impl Maintenance for NoTlb {
-//!     fn publish(&self) {}
-//!     fn invalidate(&self, _: IpaRange, _: Stale) {}
-//!     fn invalidate_local(&self, _: IpaRange, _: Stale) {}
-//!     fn invalidate_all(&self) {}
-//! }
-//!
-//! let frames: Vec<Frame> = (0..16).map(|_| Frame::new()).collect();
-//! let memory = Arena::new(PhysAddr::new(0x1000_0000), frames);
 //!
 //! // 40 bits need two level 1 tables side by side.
 //! let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40)?;
@@ -183,10 +168,13 @@
 //!
 //! # Where to read on
 //!
-//! From the bits up: [`addr`], [`geometry`] and [`vtcr`], [`attr`], [`pte`];
-//! [`table`] and [`maint`] are the two traits; [`bbm`] is the protocol for one
-//! entry, `detach.rs` the one for tables; `walk.rs`, `map.rs` and `unmap.rs`
-//! are the operations, written with all of these. The claims about them are in
+//! From the bits up: [`addr`], [`granule`], [`geometry`] and [`vtcr`],
+//! [`attr`], [`format`](mod@format), [`pte`] and [`leaf`]; [`table`] and
+//! [`maint`] are the two traits, and [`tlbi`] the second one's sequences;
+//! [`bbm`] is the protocol for one entry, `detach.rs` the one for tables,
+//! [`epoch`] and `reclaim.rs` the one for their memory, [`invalidate`] the one
+//! with whoever owns the memory that is mapped; `walk.rs`, `map.rs`,
+//! `protect.rs` and `unmap.rs` are the operations, written with all of these. The claims about them are in
 //! `tests/suite`, where a model of the TLBs watches every store.
 //!
 //! "Arm ARM" stands for the *Arm Architecture Reference Manual for A-profile
