@@ -1,3 +1,4 @@
 //! The model, seen at work and seen to bite.
 
 mod operations;
+mod teeth;
