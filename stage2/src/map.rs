@@ -36,16 +36,17 @@ impl<M: TableMemory> Space<M> {
         attributes: Attributes,
         maintenance: &impl Maintenance,
     ) -> Result<(), MapError> {
-        let mut cursor = Cursor::new(range);
-        let budget = Budget::UNLIMITED;
-        let result = self.map_step(guard, &mut cursor, output, attributes, budget, maintenance);
+        self.check_mapping(range, output, attributes)?;
+        let mut unlimited = Budget::UNLIMITED.open(self.geometry().granule());
+        let (mapped_to, result) = self.fill(guard, range, output, attributes, &mut unlimited);
+        maintenance.publish();
         if result.is_err() {
-            if let Some(mapped) = cursor.done() {
+            if let Some(mapped) = IpaRange::between(range.start(), mapped_to) {
                 self.unmap(guard, mapped, maintenance)?;
             }
-            self.prune(guard, cursor.rest().unwrap_or(range).start(), maintenance);
+            self.prune(guard, mapped_to, maintenance);
         }
-        result.map(|_| ())
+        result
     }
 
     /// A step of [`Self::map`]. `output` belongs to the first address of the
@@ -64,9 +65,7 @@ impl<M: TableMemory> Space<M> {
         budget: Budget,
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
-        self.check_range(cursor.range())?;
-        self.check_output(output, cursor.range().size())?;
-        self.check_permissions(attributes.permissions)?;
+        self.check_mapping(cursor.range(), output, attributes)?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
         let done = cursor.done().map_or(0, IpaRange::size);
         let mut account = budget.open(self.geometry().granule());
@@ -74,6 +73,17 @@ impl<M: TableMemory> Space<M> {
         maintenance.publish();
         let step = cursor.reached(at);
         result.map(|()| step)
+    }
+
+    fn check_mapping(
+        &self,
+        range: IpaRange,
+        output: PhysAddr,
+        attributes: Attributes,
+    ) -> Result<(), MapError> {
+        self.check_range(range)?;
+        self.check_output(output, range.size())?;
+        self.check_permissions(attributes.permissions)
     }
 
     /// Puts leaves into the empty entries of `range`. Also says how far it

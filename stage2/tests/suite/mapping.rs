@@ -391,7 +391,7 @@ mod unmap {
         machine.take_counts();
         space.unmap(uneven, &machine).unwrap();
         // The whole gigabytes, and at either end the last pages of one.
-        assert_eq!(machine.take_counts(), Counts { range: 3, ..Counts::default() });
+        assert_eq!(machine.take_counts(), Counts { leaf: 3, ..Counts::default() });
         finish(space, &machine);
     }
 
@@ -652,8 +652,6 @@ mod entry {
     fn only_permissions_may_change_in_place() {
         let machine = machine();
         let space = space(&machine);
-        let cpu = machine.cpu();
-        let guard = cpu.pin();
         let old = Pte::Leaf(leaf(&space, GIB1, Attributes::RAM));
         let read_only = Attributes { permissions: Permissions::READ_ONLY, ..Attributes::RAM };
         assert!(is_bbm_safe(old, Pte::Leaf(leaf(&space, GIB1, read_only))));
@@ -667,8 +665,6 @@ mod entry {
     fn anything_may_follow_nothing_and_nothing_may_follow_anything() {
         let machine = machine();
         let space = space(&machine);
-        let cpu = machine.cpu();
-        let guard = cpu.pin();
         let page = Pte::Leaf(leaf(&space, GIB1, Attributes::RAM));
         assert!(is_bbm_safe(Pte::Empty, page));
         assert!(is_bbm_safe(page, Pte::Empty));

@@ -58,7 +58,7 @@ fn storm(space: &Space<&Memory>, work: impl Fn(&Space<&Memory>, &Participant<'_>
         });
     }
     let cpu = epochs.register().unwrap();
-    for _ in 0..3 {
+    for _ in 0..4 {
         space.collect(&cpu.pin());
     }
     assert_eq!(space.retired(), 0);
@@ -68,7 +68,6 @@ fn storm(space: &Space<&Memory>, work: impl Fn(&Space<&Memory>, &Participant<'_>
 fn page_mapped_into_a_table_that_is_being_removed_is_not_lost() {
     let memory = memory();
     let space = space(&memory);
-    let cpu = &memory.epochs().register().unwrap();
     // Each thread's unmap empties the table whenever the other has no page.
     storm(&space, |space, cpu, thread| {
         let page = range(GIB1 + thread * PAGE, PAGE);
@@ -87,7 +86,6 @@ fn page_mapped_into_a_table_that_is_being_removed_is_not_lost() {
 fn one_of_two_who_map_the_same_page_is_refused() {
     let memory = memory();
     let space = space(&memory);
-    let cpu = &memory.epochs().register().unwrap();
     let page = range(GIB1, PAGE);
     let mapped = AtomicUsize::new(0);
     storm(&space, |space, cpu, _| match space.map(&cpu.pin(), page, PhysAddr::new(0), Attributes::RAM, &NoTlb) {
