@@ -9,6 +9,7 @@ mod encoding;
 mod kit;
 mod machine;
 mod mapping;
+mod model;
 mod oracle;
 mod property;
 mod registers;
