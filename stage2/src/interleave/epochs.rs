@@ -157,6 +157,27 @@ fn global_epoch_is_at_most_one_beyond_a_pin() {
 }
 
 #[test]
+fn slow_advance_does_not_turn_back_the_epoch() {
+    model(2, || {
+        run(
+            world::<0>(),
+            [
+                |world, _| {
+                    let _ = world.epochs.try_advance();
+                },
+                |world, cpu| {
+                    for _ in 0..2 {
+                        let _ = world.epochs.try_advance();
+                    }
+                    let guard = cpu.pin();
+                    assert!(world.epochs.of_unlinked() >= guard.epoch());
+                },
+            ],
+        );
+    });
+}
+
+#[test]
 fn table_is_not_freed_under_a_reader() {
     model(4, || {
         run(
@@ -195,15 +216,17 @@ fn table_is_not_freed_under_either_of_two_readers() {
 
 #[test]
 fn reader_that_is_ahead_of_the_remover_is_waited_for() {
-    // The reader can be pinned one epoch later than the remover and still find
-    // the table.
-    model(2, || {
+    // The remover is pinned before all this, and need not see that the reader
+    // moves the epoch on before it finds the table.
+    model(3, || {
         let world = Arc::new(world::<1>());
         let remover = world.epochs.register().expect("few CPUs");
         let guard = remover.pin();
-        world.epochs.try_advance().expect("everybody is here");
         let cpus: [Program<1>; 2] = [
-            |world, cpu| world.read(&cpu.pin(), 0),
+            |world, cpu| {
+                let _ = world.epochs.try_advance();
+                world.read(&cpu.pin(), 0);
+            },
             |world, cpu| {
                 for _ in 0..3 {
                     world.collect(&cpu);
@@ -218,6 +241,45 @@ fn reader_that_is_ahead_of_the_remover_is_waited_for() {
         }
         drop(remover);
         world.settle();
+    });
+}
+
+#[test]
+fn advances_by_others_pass_on_what_the_reader_did() {
+    model(2, || {
+        run(
+            world::<1>(),
+            [
+                |world, cpu| world.read(&cpu.pin(), 0),
+                |world, cpu| {
+                    world.remove(&cpu.pin(), 0);
+                    let _ = world.epochs.try_advance();
+                    let _ = world.epochs.try_advance();
+                },
+                |world, cpu| world.collect(&cpu),
+            ],
+        );
+    });
+}
+
+#[test]
+fn reader_that_pins_again_is_not_taken_for_one_that_was_away() {
+    model(4, || {
+        run(
+            world::<1>(),
+            [
+                |world, cpu| {
+                    world.read(&cpu.pin(), 0);
+                    drop(cpu.pin());
+                },
+                |world, cpu| {
+                    world.remove(&cpu.pin(), 0);
+                    for _ in 0..3 {
+                        world.collect(&cpu);
+                    }
+                },
+            ],
+        );
     });
 }
 
