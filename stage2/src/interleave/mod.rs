@@ -6,6 +6,8 @@
 //! here and nowhere else.
 //!
 //! * `epochs`: pins, advances, and tables that are retired and collected.
+//! * `../invalidate/interleave.rs`: faults against invalidations, beside the
+//!   private halves of the protocol that its mutants are made of.
 //!
 //! `RUSTFLAGS="--cfg stage2_loom" cargo test --release -p stage2 --lib interleave`
 //! takes less than a minute. It limits in how many places a thread may be
@@ -15,7 +17,7 @@ mod epochs;
 
 /// Runs `body` in every order of its threads' accesses, with this many
 /// pre-emptions at most unless the environment says otherwise.
-fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 100_000;
     builder.preemption_bound.get_or_insert(preemptions);
