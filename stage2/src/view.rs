@@ -147,6 +147,21 @@ impl<'g, M: TableMemory> Slot<'g, M> {
         IpaRange::of_entry(self.ipa(), self.span())
     }
 
+    /// The slots of the contiguous set that this one would be part of; only
+    /// itself where there are no such sets.
+    pub(crate) fn contiguous_set(self) -> impl Iterator<Item = Self> {
+        let members = self.granule().contiguous_entries(self.view.level).unwrap_or(1);
+        let first = self.index - self.index % members;
+        (first..first + members).map(move |index| Self { index, ..self })
+    }
+
+    /// All the addresses that [`Self::contiguous_set`] translates.
+    pub(crate) fn contiguous_range(self) -> IpaRange {
+        let members = self.granule().contiguous_entries(self.view.level).unwrap_or(1);
+        let size = members as u64 * self.span();
+        IpaRange::of_entry(self.ipa().align_down(size), size)
+    }
+
     /// The following slot of the same table, if this is not the last.
     #[inline]
     pub(crate) fn next(self) -> Option<Self> {
