@@ -11,7 +11,7 @@ use crate::guest::layout;
 use crate::lifecycle::Images;
 use crate::mem::guest::GuestMemory;
 use crate::mem::pool;
-use crate::mem::tables::{Frames, Machine};
+use crate::mem::tables::{EPOCHS, Frames, Machine};
 use crate::percpu::PER_CPU;
 use crate::seed::Seeds;
 use crate::terminal::{self, say};
@@ -137,12 +137,14 @@ fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Space<Frames>, String> {
     let geometry = Geometry::new(stage2::Granule::Kib4, ipa_bits(host.pa_size), host.pa_size)
         .map_err(|error| error.to_string())?;
     let space = Space::new(geometry, host.features, Frames).map_err(|error| error.to_string())?;
+    let cpu = EPOCHS.register().ok_or("no CPU is left to look into tables")?;
+    let guard = cpu.pin();
     let map = |ipa: u64, region: Region, attributes| {
         let range = Ipa::try_new(ipa).and_then(|start| IpaRange::new(start, region.size));
         let (Some(range), Some(output)) = (range, PhysAddr::try_new(region.base)) else {
             return Err(String::from("an address is beyond what stage 2 can hold"));
         };
-        space.map(range, output, attributes, &Machine).map_err(|error| error.to_string())
+        space.map(&guard, range, output, attributes, &Machine).map_err(|error| error.to_string())
     };
     for (ipa, piece) in memory.pieces() {
         map(ipa, piece, Attributes::RAM)?;

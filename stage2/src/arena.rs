@@ -24,8 +24,8 @@ const FRAME_SIZE: u64 = 8 * ENTRIES as u64;
 pub const MAX_FRAMES: usize = 1 << 16;
 
 /// A frame of empty descriptors.
-pub const fn frame() -> Frame {
-    [const { AtomicPte::new() }; ENTRIES]
+pub fn frame() -> Frame {
+    core::array::from_fn(|_| AtomicPte::new())
 }
 
 /// Frames that pretend to lie at physical addresses.

@@ -82,7 +82,8 @@ pub enum Access {
     ReadWrite,
 }
 
-/// Whether instructions may be fetched. A fetch also needs read access.
+/// Whether instructions may be fetched. This does not depend on [`Access`]: in
+/// AArch64, memory may be executed that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Execute {
     /// Never.

@@ -125,19 +125,21 @@ enum Support {
     Bits52,
 }
 
-/// From the TGran fields of ID_AA64MMFR0_EL1. Each granule has one for both
-/// stages and one for stage 2 alone, which may refer to the first.
+/// From the TGran fields of ID_AA64MMFR0_EL1. Each granule has one for stage 2
+/// alone, which is zero where the one for both stages counts.
 const fn stage2_support(mmfr0: u64, granule: Granule) -> Support {
-    let (both, stage2) = match granule {
-        Granule::Kib4 => (28, 40),
-        Granule::Kib16 => (20, 32),
-        Granule::Kib64 => (24, 36),
+    let (stage2, both) = match granule {
+        Granule::Kib4 => (mmfr0 >> 40 & 0xf, mmfr0 >> 28 & 0xf),
+        Granule::Kib16 => (mmfr0 >> 32 & 0xf, mmfr0 >> 20 & 0xf),
+        Granule::Kib64 => (mmfr0 >> 36 & 0xf, mmfr0 >> 24 & 0xf),
         #[cfg(stage2_loom)]
         Granule::Tiny => return Support::Bits52,
     };
-    match (granule, mmfr0 >> stage2 & 0xf, mmfr0 >> both & 0xf) {
-        (_, 1, _) | (Granule::Kib16, 0, 0) | (Granule::Kib4 | Granule::Kib64, 0, 8..=15) => Support::Absent,
-        // PARange alone says whether FEAT_LPA is there.
+    match (granule, stage2, both) {
+        (_, 1, _) => Support::Absent,
+        // Two of the older fields are signed, and absent is -1.
+        (Granule::Kib4 | Granule::Kib64, 0, 8..=15) | (Granule::Kib16, 0, 0) => Support::Absent,
+        // FEAT_LPA has no field: PARange says it all.
         (Granule::Kib64, _, _) => Support::Bits52,
         (_, 2, _) | (Granule::Kib4, 0, 0) | (Granule::Kib16, 0, 1) => Support::Bits48,
         _ => Support::Bits52,
@@ -269,7 +271,7 @@ const fn pa_bits_needed(granule: Granule, level: Level) -> u32 {
         (Granule::Kib4, Level::L0) | (Granule::Kib64, Level::L1) => 44,
         (Granule::Kib16, Level::L1) => 42,
         (Granule::Kib16, Level::L0) => 52,
-        (Granule::Kib64, Level::L0) => u32::MAX,
+        // Level 0 with 64 KiB pages is for spaces wider than any we have.
         _ => 0,
     }
 }
@@ -327,36 +329,8 @@ mod tests {
     use super::{Geometry, GeometryError, Granule, PaSize};
     use crate::addr::{Ipa, IpaRange, Level};
 
-    fn shape(ipa_bits: u32) -> (Level, usize) {
-        let geometry = Geometry::new(Granule::Kib4, ipa_bits, PaSize::Bits48).unwrap();
-        (geometry.start_level(), geometry.root_tables())
-    }
-
-    #[test]
-    fn fewest_levels_are_chosen_for_every_width() {
-        let expected = [
-            (32, Level::L2, 4),
-            (33, Level::L2, 8),
-            (34, Level::L2, 16),
-            (35, Level::L1, 1),
-            (36, Level::L1, 1),
-            (37, Level::L1, 1),
-            (38, Level::L1, 1),
-            (39, Level::L1, 1),
-            (40, Level::L1, 2),
-            (41, Level::L1, 4),
-            (42, Level::L1, 8),
-            (43, Level::L1, 16),
-            (44, Level::L0, 1),
-            (45, Level::L0, 1),
-            (46, Level::L0, 1),
-            (47, Level::L0, 1),
-            (48, Level::L0, 1),
-        ];
-        for (ipa_bits, level, tables) in expected {
-            assert_eq!(shape(ipa_bits), (level, tables), "{ipa_bits} bits");
-        }
-    }
+    // Start level, root and register value of every width are compared with
+    // the manual in `tests/suite/registers.rs`.
 
     #[test]
     fn a_longer_walk_may_be_asked_for() {
@@ -423,6 +397,15 @@ mod tests {
                 assert_eq!(index + 1, geometry.root_tables(), "{geometry:?}");
             }
         }
+    }
+
+    #[test]
+    #[cfg(stage2_loom)]
+    fn tiny_granule_has_four_levels_of_two_entries() {
+        let geometry = Geometry::with_start_level(Granule::Tiny, 16, PaSize::Bits40, Level::L0).unwrap();
+        assert_eq!((geometry.root_tables(), geometry.granule().entries()), (1, 2));
+        assert_eq!(geometry.granule().span(Level::L0), 0x8000);
+        assert_eq!(geometry.granule().span(Level::L3), 0x1000);
     }
 
     #[test]

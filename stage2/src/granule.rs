@@ -105,8 +105,9 @@ impl Granule {
     /// set, which a TLB may hold in a single entry; `None` if the level has no
     /// such sets (Arm ARM, `ContiguousSize`).
     ///
-    /// A set starts at a multiple of this number, both as entries of their
-    /// table and as output addresses.
+    /// A set starts at a multiple of its size, in the space and in physical
+    /// memory. One that is larger than the whole space must not be marked: a
+    /// walk may fault on it (`AArch64.ContiguousBitFaults`).
     #[inline]
     pub const fn contiguous_entries(self, level: Level) -> Option<usize> {
         match (self, level) {

@@ -333,6 +333,14 @@ mod tests {
     }
 
     #[test]
+    fn widening_a_page_gives_a_block_descriptor() {
+        let [format, _] = formats();
+        let page = format.leaf(Level::L3, PhysAddr::new(0x20_0000), Attributes::RAM).unwrap();
+        let block = format.leaf(Level::L2, PhysAddr::new(0x20_0000), Attributes::RAM);
+        assert_eq!(page.widened(), block);
+    }
+
+    #[test]
     fn leaf_that_is_not_the_first_child_can_not_be_widened() {
         let [format, _] = formats();
         assert_eq!(block(format, Permissions::ALL).child(1).unwrap().widened(), None);

@@ -119,12 +119,14 @@ impl Pte {
             (true, true, Level::L3) => Self::Leaf(Leaf::decoded(descriptor, level, format)),
             (true, true, Level::L0 | Level::L1 | Level::L2) => {
                 let table = TableAddr(PhysAddr::new(bits & TABLE_ADDRESS));
-                match Descriptor(bits & !SETTLING) {
-                    link if link != table.encode() || !table.is_for(format.granule()) => {
-                        corrupt(descriptor, level)
-                    }
-                    _ if bits & SETTLING == 0 => Self::Table(table),
-                    _ => Self::Settling(table),
+                if !table.is_for(format.granule()) {
+                    corrupt(descriptor, level)
+                } else if descriptor == table.encode() {
+                    Self::Table(table)
+                } else if descriptor == table.encode_settling() {
+                    Self::Settling(table)
+                } else {
+                    corrupt(descriptor, level)
                 }
             }
             (true, false, Level::L0 | Level::L1 | Level::L2) if format.allows_leaf(level) => {
@@ -220,8 +222,8 @@ impl TableAddr {
         Descriptor(self.0.bits() | TABLE_OR_PAGE | VALID)
     }
 
-    /// As [`Self::encode`], to be waited for by software until the
-    /// invalidation is complete.
+    /// The descriptor that leads to the table, to be waited for by software
+    /// until the invalidation of what was there is complete.
     #[inline]
     pub const fn encode_settling(self) -> Descriptor {
         Descriptor(self.encode().0 | SETTLING)
@@ -328,6 +330,10 @@ impl AtomicPte {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
     use super::{
         Annotation, Descriptor, LOCK_OWNERS, Pte, TableAddr, dead, lock_owner, locked, remembered_table,
     };
@@ -337,61 +343,94 @@ mod tests {
     use crate::geometry::{Geometry, Granule, PaSize};
     use crate::vtcr::Features;
 
-    const FORMAT: Format = match Geometry::new(Granule::Kib4, 40, PaSize::Bits48) {
-        Ok(geometry) => Format::new(&geometry, Features::BASE),
-        Err(_) => panic!("an ordinary geometry"),
-    };
+    const LEVELS: [Level; 4] = [Level::L0, Level::L1, Level::L2, Level::L3];
+
+    fn format(granule: Granule, pa_size: PaSize) -> Format {
+        Format::new(&Geometry::new(granule, 40, pa_size).unwrap(), Features::BASE)
+    }
+
+    /// What `descriptor` is in every format and at every level.
+    fn readings(descriptor: Descriptor) -> Vec<Pte> {
+        let mut readings = Vec::new();
+        for granule in [Granule::Kib4, Granule::Kib16, Granule::Kib64] {
+            for pa_size in [PaSize::Bits48, PaSize::Bits52] {
+                readings.extend(LEVELS.map(|level| Pte::decode(descriptor, level, format(granule, pa_size))));
+            }
+        }
+        readings
+    }
+
+    /// A table where one of any granule may lie.
+    fn any_table() -> impl Strategy<Value = TableAddr> {
+        (1..1u64 << 32).prop_map(|index| TableAddr::allocated(PhysAddr::new(index << 16)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_annotation_reads_back_as_itself_and_nothing_else(value in 0..1u64 << Annotation::BITS) {
+            let annotation = Annotation::new(value).unwrap();
+            let descriptor = annotation.encode();
+            prop_assert!(!descriptor.is_valid());
+            prop_assert_eq!(lock_owner(descriptor), None);
+            prop_assert_eq!(annotation.value(), value);
+            for reading in readings(descriptor) {
+                prop_assert_eq!(reading, Pte::Annotated(annotation));
+            }
+        }
+
+        #[test]
+        fn every_lock_names_its_owner_and_remembers_its_table(
+            owner in 0..LOCK_OWNERS,
+            table in prop::option::of(any_table()),
+        ) {
+            let descriptor = locked(owner, table);
+            prop_assert!(!descriptor.is_valid());
+            prop_assert_eq!(lock_owner(descriptor), Some(owner));
+            prop_assert_eq!(remembered_table(descriptor), table);
+            for reading in readings(descriptor) {
+                prop_assert_eq!(reading, Pte::Locked);
+            }
+        }
+
+        #[test]
+        fn every_dead_entry_remembers_its_table(table in prop::option::of(any_table())) {
+            let descriptor = dead(table);
+            prop_assert!(!descriptor.is_valid());
+            prop_assert_eq!(lock_owner(descriptor), None);
+            prop_assert_eq!(remembered_table(descriptor), table);
+            for reading in readings(descriptor) {
+                prop_assert_eq!(reading, Pte::Dead);
+            }
+        }
+
+        #[test]
+        fn every_table_is_a_table_above_level_3_whether_settling_or_not(table in any_table()) {
+            for granule in [Granule::Kib4, Granule::Kib16, Granule::Kib64] {
+                let format = format(granule, PaSize::Bits52);
+                for level in [Level::L0, Level::L1, Level::L2] {
+                    prop_assert_eq!(Pte::decode(table.encode(), level, format), Pte::Table(table));
+                    let settling = Pte::decode(table.encode_settling(), level, format);
+                    prop_assert_eq!(settling, Pte::Settling(table));
+                }
+            }
+            prop_assert_eq!(lock_owner(table.encode()), None);
+        }
+    }
+
+    #[test]
+    fn empty_is_zero_at_every_level() {
+        assert_eq!(Descriptor::EMPTY.bits(), 0);
+        assert!(readings(Descriptor::EMPTY).into_iter().all(|reading| reading == Pte::Empty));
+    }
 
     #[test]
     fn invalid_states_keep_clear_of_the_access_flag() {
         let table = TableAddr::allocated(PhysAddr::new(0xffff_ffff_f000));
         let widest = Annotation::new((1 << Annotation::BITS) - 1).unwrap();
-        for descriptor in
-            [locked(0, None), locked(63, Some(table)), dead(None), dead(Some(table)), widest.encode()]
-        {
-            assert!(!descriptor.is_valid(), "{descriptor:?}");
+        for descriptor in [locked(LOCK_OWNERS - 1, Some(table)), dead(Some(table)), widest.encode()] {
             assert_eq!(descriptor.bits() & AF, 0, "{descriptor:?}");
-        }
-    }
-
-    #[test]
-    fn invalid_states_decode_to_themselves_at_every_level() {
-        let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
-        let annotation = Annotation::new(0x5_1234_5678).unwrap();
-        for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
-            assert_eq!(Pte::decode(Descriptor::EMPTY, level, FORMAT), Pte::Empty);
-            assert_eq!(Pte::decode(locked(63, Some(table)), level, FORMAT), Pte::Locked);
-            assert_eq!(Pte::decode(dead(None), level, FORMAT), Pte::Dead);
-            assert_eq!(Pte::decode(annotation.encode(), level, FORMAT), Pte::Annotated(annotation));
-        }
-    }
-
-    #[test]
-    fn lock_remembers_the_table_it_replaced() {
-        let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
-        assert_eq!(remembered_table(locked(63, Some(table))), Some(table));
-        assert_eq!(remembered_table(locked(0, None)), None);
-    }
-
-    #[test]
-    fn lock_names_its_owner_and_nothing_else_does() {
-        let table = TableAddr::allocated(PhysAddr::new(0xffff_ffff_f000));
-        for owner in 0..LOCK_OWNERS {
-            assert_eq!(lock_owner(locked(owner, None)), Some(owner));
-            assert_eq!(lock_owner(locked(owner, Some(table))), Some(owner));
-            assert_eq!(remembered_table(locked(owner, Some(table))), Some(table));
-        }
-        assert_eq!(lock_owner(dead(Some(table))), None);
-        assert_eq!(lock_owner(table.encode()), None);
-        assert_eq!(lock_owner(Descriptor::EMPTY), None);
-    }
-
-    #[test]
-    fn settling_table_is_told_from_a_table_only_by_bit_55() {
-        let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
-        assert_eq!(table.encode_settling().bits() ^ table.encode().bits(), 1 << 55);
-        for level in [Level::L0, Level::L1, Level::L2] {
-            assert_eq!(Pte::decode(table.encode_settling(), level, FORMAT), Pte::Settling(table));
         }
     }
 
@@ -401,9 +440,21 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "can't name")]
+    fn lock_owner_beyond_its_room_is_refused() {
+        let _ = locked(LOCK_OWNERS, None);
+    }
+
+    #[test]
     fn table_descriptor_is_its_address_and_0b11() {
         let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
         assert_eq!(table.encode().bits(), 0x1_0000_1003);
+    }
+
+    #[test]
+    fn settling_table_differs_from_a_table_in_bit_55_only() {
+        let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
+        assert_eq!(table.encode_settling().bits() ^ table.encode().bits(), 1 << 55);
     }
 
     #[test]
@@ -413,23 +464,54 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "corrupt")]
-    fn table_descriptor_that_only_half_fits_the_granule_is_corruption() {
-        // With 64 KiB pages, bit 12 is bit 48 of the address.
-        let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
-        let geometry = Geometry::new(Granule::Kib64, 40, PaSize::Bits52).unwrap();
-        let _ = Pte::decode(table.encode(), Level::L2, Format::new(&geometry, Features::BASE));
+    fn tables_of_a_root_lie_one_page_apart() {
+        let root = TableAddr::allocated(PhysAddr::new(0x1_0000_0000));
+        assert_eq!(root.in_root(3, Granule::Kib4).address(), PhysAddr::new(0x1_0000_3000));
+        assert_eq!(root.in_root(3, Granule::Kib64).address(), PhysAddr::new(0x1_0003_0000));
     }
 
     #[test]
     #[should_panic(expected = "corrupt")]
-    fn level_0_block_is_corruption() {
-        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L0, FORMAT);
+    fn table_that_is_not_aligned_for_its_granule_is_corruption() {
+        // With 64 KiB pages, bit 12 is bit 48 of the address.
+        let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
+        let _ = Pte::decode(table.encode(), Level::L2, format(Granule::Kib64, PaSize::Bits52));
+    }
+
+    #[test]
+    fn stray_bit_in_any_state_is_corruption() {
+        let table = TableAddr::allocated(PhysAddr::new(0x1000));
+        let annotation = Annotation::new(1).unwrap();
+        for (descriptor, bits) in [
+            (table.encode(), [2, 10, 48, 60]),
+            (locked(0, Some(table)), [10, 11, 48, 63]),
+            (dead(Some(table)), [4, 11, 48, 63]),
+            (annotation.encode(), [4, 9, 10, 11]),
+        ] {
+            for bit in bits {
+                let stray = Descriptor(descriptor.0 | 1 << bit);
+                let format = format(Granule::Kib4, PaSize::Bits48);
+                let reading = std::panic::catch_unwind(|| Pte::decode(stray, Level::L2, format));
+                assert!(reading.is_err(), "{stray:?} reads as {reading:?}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "corrupt")]
+    fn level_0_block_without_lpa2_is_corruption() {
+        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L0, format(Granule::Kib4, PaSize::Bits48));
+    }
+
+    #[test]
+    #[should_panic(expected = "corrupt")]
+    fn block_at_level_3_is_corruption() {
+        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L3, format(Granule::Kib4, PaSize::Bits48));
     }
 
     #[test]
     #[should_panic(expected = "corrupt")]
     fn invalid_word_of_no_kind_is_corruption() {
-        let _ = Pte::decode(Descriptor(0x4000_0000), Level::L2, FORMAT);
+        let _ = Pte::decode(Descriptor(0x4000_0000), Level::L2, format(Granule::Kib4, PaSize::Bits48));
     }
 }

@@ -104,8 +104,8 @@ impl<M: TableMemory> Space<M> {
     }
 
     /// Frees the retired tables that nobody can be looking at any more, and
-    /// says how many. After three calls under three guards in a row, with
-    /// nobody else pinned, all are free.
+    /// says how many. After four calls under four guards in a row, with nobody
+    /// else pinned, all are free.
     pub fn collect(&self, guard: &Guard<'_>) -> usize {
         self.tables.collect(guard, usize::MAX)
     }

@@ -77,19 +77,21 @@ impl<M: TableMemory> Space<M> {
 
     /// Removes the empty tables on the way to `ipa`.
     pub(crate) fn prune(&self, guard: &Guard<'_>, ipa: Ipa, maintenance: &impl Maintenance) {
-        prune_from(self.root_slot(guard, ipa), ipa, maintenance);
+        let retired = prune_from(self.root_slot(guard, ipa), ipa, maintenance);
+        self.tables.collect(guard, 2 * retired);
     }
 }
 
-fn prune_from<M: TableMemory>(slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Maintenance) {
+/// Removes the empty tables on the way from `slot` to `ipa`, and says how many.
+fn prune_from<M: TableMemory>(slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Maintenance) -> usize {
     let entry = Entry::load(slot);
-    let Pte::Table(table) = entry.pte() else { return };
-    prune_from(slot.child(table).slot_for(ipa), ipa, maintenance);
-    if let Some(dead) = detach::bury(slot, table) {
-        let mut batch = Batch::new(slot);
-        batch.take_empty_table(entry, dead);
-        batch.complete(maintenance);
-    }
+    let Pte::Table(table) = entry.pte() else { return 0 };
+    let below = prune_from(slot.child(table).slot_for(ipa), ipa, maintenance);
+    let Some(dead) = detach::bury(slot, table) else { return below };
+    let mut batch = Batch::new(slot);
+    batch.take_empty_table(entry, dead);
+    batch.complete(maintenance);
+    below + 1
 }
 
 /// One step of an unmap.

@@ -310,6 +310,9 @@ fn granule_fields_of_stage_2_override_those_of_both_stages() {
     assert_eq!(sizes(mmfr0([2, 0, 1], [1, 1, 1])), [None, None, None]);
     assert_eq!(sizes(mmfr0([2, 0, 1], [2, 2, 2])), [cut, cut, whole]);
     assert_eq!(sizes(mmfr0([0, 15, 15], [3, 2, 3])), [whole, whole, whole]);
+    // Each granule has its own field: those for 16, 64 and 4 KiB.
+    assert_eq!(sizes(mmfr0([2, 0, 1], [1, 0, 2])), [cut, None, whole]);
+    assert_eq!(sizes(mmfr0([2, 0, 1], [2, 1, 3])), [whole, cut, None]);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn storm(space: &Space<&Memory>, work: impl Fn(&Space<&Memory>, &Participant<'_>
         });
     }
     let cpu = epochs.register().unwrap();
-    for _ in 0..3 {
+    for _ in 0..4 {
         space.collect(&cpu.pin());
     }
     assert_eq!(space.retired(), 0);
