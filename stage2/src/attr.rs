@@ -365,8 +365,7 @@ mod tests {
             Execute::PrivilegedOnly => 0b10,
             Execute::Allowed => 0b11,
         };
-        let executes =
-            [Execute::Never, Execute::UnprivilegedOnly, Execute::PrivilegedOnly, Execute::Allowed];
+        let executes = [Execute::Never, Execute::UnprivilegedOnly, Execute::PrivilegedOnly, Execute::Allowed];
         for one in executes {
             for other in executes {
                 assert_eq!(at(one.union(other)), at(one) | at(other));
