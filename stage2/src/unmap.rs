@@ -15,7 +15,6 @@ use crate::error::MapError;
 use crate::maint::Maintenance;
 use crate::pte::Pte;
 use crate::space::Space;
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::Slot;
 
@@ -168,7 +167,7 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                         }
                         None => {
                             batch.complete(maintenance);
-                            relax();
+                            self.space.memory().relax();
                         }
                     }
                 }
@@ -186,11 +185,11 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                 }
                 Pte::Locked | Pte::Settling(_) => {
                     batch.complete(maintenance);
-                    relax();
+                    self.space.memory().relax();
                 }
                 Pte::Dead => {
                     batch.complete(maintenance);
-                    relax();
+                    self.space.memory().relax();
                     return Ok(Progress::Restart(here));
                 }
             }
