@@ -22,7 +22,7 @@
 //! | 51    | DBM     | a clean leaf, with [`DirtyState::Hardware`]            |
 //! | 52    | Contig  | part of a contiguous set                               |
 //! | 54:53 | XN      | [`Execute`]; bit 53 with FEAT_XNX only                 |
-//! | 57:55 |         | ours, carried along                                    |
+//! | 57:55 |         | ours: the [`Generation`](crate::Generation)            |
 //! | 58    |         | ours: a clean leaf, with [`DirtyState::WriteProtect`]  |
 //!
 //! The hardware treats Device and Normal Non-cacheable memory as outer
@@ -156,7 +156,11 @@ pub(crate) const DBM: u64 = 1 << 51;
 pub(crate) const CONTIGUOUS: u64 = 1 << 52;
 const XN_SHIFT: u32 = 53;
 const XN: u64 = 0b11 << XN_SHIFT;
-/// The bits that the hardware leaves to software, [`WRITABLE`] among them.
+/// How many passes in a row have found the leaf old.
+pub(crate) const GENERATION_SHIFT: u32 = 55;
+pub(crate) const GENERATION: u64 = 0b111 << GENERATION_SHIFT;
+/// The bits that the hardware leaves to software: [`GENERATION`] and
+/// [`WRITABLE`].
 pub(crate) const SOFTWARE: u64 = 0b1111 << 55;
 /// What DBM says, where the hardware must not act on it.
 const WRITABLE: u64 = 1 << 58;

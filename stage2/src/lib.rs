@@ -198,9 +198,11 @@
 extern crate std;
 
 pub mod addr;
+pub mod age;
 pub mod arena;
 pub mod attr;
 pub mod bbm;
+mod cold;
 pub mod cursor;
 mod detach;
 pub mod epoch;
@@ -218,6 +220,7 @@ mod map;
 mod protect;
 pub mod pte;
 mod reclaim;
+mod scan;
 mod space;
 mod sync;
 pub mod table;
@@ -228,7 +231,9 @@ pub mod vtcr;
 mod walk;
 
 pub use addr::{Ipa, IpaRange, Level, PhysAddr};
+pub use age::{Age, Aged, Aging, Generation, Tlb};
 pub use attr::{Access, Attributes, Dirty, Execute, Fwb, MemoryType, Permissions};
+pub use cold::Cold;
 pub use cursor::{Budget, Cursor, Step};
 pub use error::MapError;
 pub use fault::{InSet, InstallError, Installed, Resolved};

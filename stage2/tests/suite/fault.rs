@@ -1,6 +1,7 @@
 //! What a fault does to one entry: what it installs, what it leaves alone, and
 //! that it neither waits nor costs an invalidation it does not need.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use stage2::{
 
 use crate::kit::{Lone, epochs};
 use crate::machine::{Counts, Machine};
+use crate::meddle::{change_leaf, meddled_space};
 
 const PAGE: u64 = 0x1000;
 const MIB2: u64 = 0x20_0000;
@@ -127,6 +129,32 @@ mod install {
         assert!(matches!(installed, Ok(Installed::Done(_))), "{installed:?}");
         assert_eq!(space.lookup(Ipa::new(GIB1)).unwrap().output, PhysAddr::new(0x8000_0000));
         finish(space, &machine);
+    }
+
+    #[test]
+    fn c06_table_for_which_another_cpu_was_faster_goes_back_and_the_fault_goes_on() {
+        let (space, cpu) = meddled_space(Features::BASE);
+        let (ipa, page) = (Ipa::new(GIB1), leaf(space, Level::L3, 0x8000_0000));
+        space.memory().before_next_store(move || {
+            let cpu = space.memory().epochs().register().unwrap();
+            let neighbour = range(GIB1 + PAGE, PAGE);
+            space.map(&cpu.pin(), neighbour, PhysAddr::new(0), Attributes::RAM, &NoTlb).unwrap();
+        });
+        let installed = space.install(&cpu.pin(), ipa, page, None, always, &NoTlb);
+        assert_eq!(installed, Ok(Installed::Done(space.lookup(&cpu.pin(), ipa).unwrap())));
+        // The root's two, and one at levels 2 and 3.
+        assert_eq!(space.memory().in_use(), 4);
+    }
+
+    #[test]
+    fn entry_that_is_filled_before_it_was_taken_makes_the_guest_try_again() {
+        let (space, cpu) = meddled_space(Features::BASE);
+        let (ipa, block) = (Ipa::new(GIB1), leaf(space, Level::L1, GIB1));
+        space.memory().before_next_store(move || {
+            let cpu = space.memory().epochs().register().unwrap();
+            space.map(&cpu.pin(), range(GIB1, GIB1), PhysAddr::new(0), Attributes::RAM, &NoTlb).unwrap();
+        });
+        assert_eq!(space.install(&cpu.pin(), ipa, block, None, always, &NoTlb), Ok(Installed::Retry));
     }
 
     #[test]
@@ -276,6 +304,19 @@ mod make_young {
     }
 
     #[test]
+    fn leaf_that_changed_since_it_was_read_makes_the_guest_try_again() {
+        let (space, cpu) = meddled_space(Features::BASE);
+        let page = range(GIB1, PAGE);
+        space.map(&cpu.pin(), page, PhysAddr::new(0), Attributes::RAM, &NoTlb).unwrap();
+        change_leaf(space, page.start(), |leaf| leaf.aged());
+        space.memory().before_next_store(move || {
+            change_leaf(space, page.start(), |leaf| leaf.with_permissions(Permissions::READ_WRITE));
+        });
+        assert_eq!(space.make_young(&cpu.pin(), page.start(), &NoTlb), Resolved::Retry);
+        assert_eq!(space.make_young(&cpu.pin(), page.start(), &NoTlb), Resolved::Done);
+    }
+
+    #[test]
     fn what_is_not_mapped_is_said_to_be_so() {
         let machine = Machine::new(16);
         let (space, cpu) = (space(&machine), machine.cpu());
@@ -355,6 +396,34 @@ mod relax {
         let _ = space.relax(&cpu.pin(), Ipa::new(GIB1), Permissions::READ_WRITE, &machine).unwrap();
         assert_eq!(machine.take_counts(), Counts { local: 1, ..Counts::default() });
         finish(space, &machine);
+    }
+
+    #[test]
+    fn c10_exchange_that_was_lost_still_costs_the_local_invalidation_of_that_page() {
+        struct Local(Cell<Vec<(IpaRange, Stale)>>);
+
+        impl Maintenance for Local {
+            fn publish(&self) {}
+
+            fn invalidate(&self, _: IpaRange, _: Stale) {}
+
+            fn invalidate_local(&self, of: IpaRange, stale: Stale) {
+                self.0.set([self.0.take(), vec![(of, stale)]].concat());
+            }
+
+            fn invalidate_all(&self) {}
+        }
+
+        let (space, cpu) = meddled_space(Features::BASE);
+        let (page, local) = (range(GIB1, PAGE), Local(Cell::default()));
+        let attributes = Attributes { permissions: Permissions::READ_ONLY, ..Attributes::RAM };
+        space.map(&cpu.pin(), page, PhysAddr::new(0), attributes, &NoTlb).unwrap();
+        space.memory().before_next_store(move || {
+            change_leaf(space, page.start(), |leaf| leaf.with_permissions(Permissions::READ_WRITE));
+        });
+        let write = Permissions::READ_WRITE;
+        let resolved = space.relax(&cpu.pin(), page.start(), write, &local);
+        assert_eq!((resolved, local.0.take()), (Ok(Resolved::Retry), vec![(page, Stale::Leaves(Level::L3))]));
     }
 
     #[test]

@@ -5,11 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod age;
 mod encoding;
 mod fault;
 mod kit;
 mod machine;
 mod mapping;
+mod meddle;
 mod oracle;
 mod property;
 mod registers;
