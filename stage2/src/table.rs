@@ -89,9 +89,8 @@ pub unsafe trait TableMemory {
 
     /// Gives way for a moment while another CPU finishes what it holds.
     ///
-    /// Whoever holds a LOCKED or DEAD entry is a CPU inside this crate that
-    /// waits for nobody but, at most, holders further down the tree. So
-    /// waiting ends.
+    /// Who holds a LOCKED entry waits for nobody, and who is making a table
+    /// DEAD waits for holders of LOCKED entries at most. So waiting ends.
     #[inline]
     fn relax(&self) {
         sync::relax();
