@@ -194,28 +194,15 @@ impl<M: TableMemory> Space<M> {
             Ok(leaf) => leaf,
             Err(resolved) => return resolved,
         };
-        let slot = entry.slot();
-        if !leaf.is_young() && entry.try_update(leaf.young()).is_err() {
-            return Resolved::Retry;
-        }
-        if leaf.is_contiguous() {
-            for member in slot.contiguous_set() {
-                let entry = Entry::load(member);
-                if let Pte::Leaf(leaf) = entry.pte()
-                    && leaf.is_contiguous()
-                {
-                    // A member that changes meanwhile costs one more fault.
-                    let _ = entry.try_update(leaf.young());
-                }
-            }
-        }
+        let resolved = change(entry, leaf, Leaf::young);
         maintenance.publish();
-        Resolved::Done
+        resolved
     }
 
     /// Answers a permission fault at `ipa`: allows `permissions` as well, and
-    /// takes none away. A write to a [clean](crate::Dirty::Clean) leaf makes
-    /// it dirty. Access flag and software bits stay as they are.
+    /// takes none away. A write to a [clean](crate::Dirty::Clean) leaf makes it
+    /// dirty, and with it the contiguous set that it may be part of. Access flag
+    /// and software bits stay as they are.
     ///
     /// Whether the guest *may* have the permissions is for the caller to know.
     /// Before memory becomes executable, the caller has made its instruction
@@ -245,22 +232,21 @@ impl<M: TableMemory> Space<M> {
             Ok(leaf) => leaf,
             Err(resolved) => return Ok(resolved),
         };
-        let (range, level) = (entry.range(), entry.level());
-        let mut relaxed = leaf.with_permissions(leaf.attributes().permissions.union(permissions));
-        if permissions.access.allows_writing() {
-            relaxed = relaxed.dirtied();
+        let slot = entry.slot();
+        let range = if leaf.is_contiguous() { slot.contiguous_range() } else { slot.range() };
+        let allowed = leaf.attributes().permissions;
+        let wanted = allowed.union(permissions);
+        if leaf.is_contiguous() && wanted != allowed {
+            return Err(InSet { set: range });
         }
-        let done = if relaxed == leaf {
-            Resolved::Done
-        } else if leaf.is_contiguous() {
-            return Err(InSet { set: entry.slot().contiguous_range() });
-        } else {
-            entry.try_update(relaxed).map_or(Resolved::Retry, |()| Resolved::Done)
-        };
+        let resolved = change(entry, leaf, |leaf| {
+            let relaxed = leaf.with_permissions(wanted);
+            if permissions.access.allows_writing() { relaxed.dirtied() } else { relaxed }
+        });
         // What this CPU holds is an earlier state of the leaf that was read:
         // had its level been another one, all CPUs would have forgotten it.
-        maintenance.invalidate_local(range, Stale::Leaves(level));
-        Ok(done)
+        maintenance.invalidate_local(range, Stale::Leaves(slot.level()));
+        Ok(resolved)
     }
 
     /// The last entry on the way to `ipa`, whatever state it is in; `None`
@@ -316,6 +302,29 @@ fn put<M: TableMemory, E>(
             Installed::Refused(refusal)
         }
     }
+}
+
+/// Changes the leaf that was read, and with it the other members of its
+/// contiguous set: the CPU may have used any of them.
+fn change<M: TableMemory>(entry: Entry<'_, M>, leaf: Leaf, change: impl Fn(Leaf) -> Leaf) -> Resolved {
+    let slot = entry.slot();
+    let changed = change(leaf);
+    if changed != leaf && entry.try_update(changed).is_err() {
+        return Resolved::Retry;
+    }
+    if leaf.is_contiguous() {
+        for member in slot.contiguous_set() {
+            let entry = Entry::load(member);
+            if let Pte::Leaf(leaf) = entry.pte()
+                && leaf.is_contiguous()
+                && leaf != change(leaf)
+            {
+                // Lost, it costs one more fault.
+                let _ = entry.try_update(change(leaf));
+            }
+        }
+    }
+    Resolved::Done
 }
 
 /// The leaf in an entry, or what its absence means for a fault.

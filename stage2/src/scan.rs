@@ -25,6 +25,9 @@ pub(crate) enum Next {
     PassSet,
     /// Behind the table that holds it.
     Leave,
+    /// With the same address again, from the root: the entry must be dealt
+    /// with, and is being changed.
+    Again,
 }
 
 /// What a glance at a descriptor says about its entry.
@@ -114,10 +117,13 @@ impl<'g, M: TableMemory> Scan<'g, M> {
                     index = index - index % members + members;
                 }
                 Next::Leave => index = view.entries().len(),
+                Next::Again => {
+                    self.space.memory().relax();
+                    break;
+                }
             }
         }
-        // At least one, so that a step ends even if an entry is never let go.
-        account.spend((index - first.index()).max(1));
+        account.spend(index - first.index());
         self.at = view.slot(index).ipa().max(self.at);
     }
 

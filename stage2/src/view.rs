@@ -51,6 +51,11 @@ impl<'g, M: TableMemory> View<'g, M> {
         self.tables.format().granule()
     }
 
+    /// The level of its entries.
+    pub(crate) fn level(self) -> Level {
+        self.level
+    }
+
     /// All the addresses that the table translates.
     pub(crate) fn range(self) -> IpaRange {
         IpaRange::of_entry(self.base, self.granule().table_span(self.level))

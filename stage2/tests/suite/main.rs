@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod age;
+mod dirty;
 mod encoding;
 mod fault;
+mod guest;
 mod kit;
 mod machine;
 mod mapping;
