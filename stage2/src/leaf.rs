@@ -12,6 +12,7 @@
 use core::fmt;
 
 use crate::addr::{Level, PhysAddr};
+use crate::age::Generation;
 use crate::attr::{self, Attributes, Dirty, Permissions};
 use crate::format::Format;
 use crate::pte::{Descriptor, TABLE_OR_PAGE, VALID, corrupt};
@@ -39,6 +40,14 @@ impl Leaf {
     #[inline]
     pub(crate) const fn decoded(descriptor: Descriptor, level: Level, format: Format) -> Self {
         Self { bits: descriptor.bits(), level, format }
+    }
+
+    /// The leaf that `descriptor` is at a glance: if it is one and stands for
+    /// itself. What is `None` here may still be a leaf, in a contiguous set.
+    #[inline]
+    pub(crate) fn at_a_glance(descriptor: Descriptor, level: Level, format: Format) -> Option<Self> {
+        let marks = descriptor.bits() & (VALID | TABLE_OR_PAGE | attr::CONTIGUOUS);
+        (marks == VALID | kind(level)).then_some(Self::decoded(descriptor, level, format))
     }
 
     /// The level the leaf is for, which decides its size.
@@ -94,6 +103,27 @@ impl Leaf {
         Self { bits: self.bits & !attr::AF, ..self }
     }
 
+    /// How many passes in a row have found the leaf old.
+    #[inline]
+    pub const fn generation(self) -> Generation {
+        Generation::from_bits(self.bits >> attr::GENERATION_SHIFT)
+    }
+
+    /// What a pass makes of the leaf: old, and a generation older if it was
+    /// old before, or of the youngest if it was used.
+    #[must_use]
+    #[inline]
+    pub const fn after_pass(self) -> Self {
+        let generation = if self.is_young() { Generation::YOUNGEST } else { self.generation().next() };
+        self.aged().with_generation(generation)
+    }
+
+    #[inline]
+    const fn with_generation(self, generation: Generation) -> Self {
+        let bits = (generation.passes() as u64) << attr::GENERATION_SHIFT;
+        Self { bits: self.bits & !attr::GENERATION | bits, ..self }
+    }
+
     /// What is known of writes. A leaf that is writable and was never cleaned
     /// counts as dirty.
     #[inline]
@@ -129,7 +159,7 @@ impl Leaf {
         }
     }
 
-    /// The same mapping, young if either is and dirty if either is: for one
+    /// The same mapping, as young as the younger and dirty if either is: for one
     /// leaf that takes the place of several, and for the members of a
     /// contiguous set, of which the walker may have changed any.
     ///
@@ -138,6 +168,7 @@ impl Leaf {
     #[inline]
     pub const fn merge_access_state(self, other: Self) -> Self {
         let merged = Self { bits: self.bits | other.bits & attr::AF, ..self };
+        let merged = merged.with_generation(self.generation().younger(other.generation()));
         match other.dirty() {
             Dirty::Dirty => merged.dirtied(),
             Dirty::Clean | Dirty::ReadOnly => merged,
@@ -364,6 +395,29 @@ mod tests {
             assert_eq!(leaf.aged().bits ^ leaf.bits, 1 << 10);
             assert_eq!(leaf.aged().young(), leaf);
         }
+    }
+
+    #[test]
+    fn pass_counts_how_often_the_leaf_was_old_and_starts_again_when_it_was_used() {
+        for format in formats() {
+            let mut leaf = block(format, Permissions::ALL).after_pass();
+            assert!(!leaf.is_young());
+            for passes in [0, 1, 2, 3, 4, 5, 6, 7, 7] {
+                assert_eq!(leaf.generation().passes(), passes);
+                leaf = leaf.after_pass();
+            }
+            assert_eq!(leaf.young().after_pass().generation().passes(), 0);
+            assert_eq!(leaf.bits & !SOFTWARE, block(format, Permissions::ALL).aged().bits);
+        }
+    }
+
+    #[test]
+    fn merged_leaf_is_of_the_younger_generation() {
+        let [format, _] = formats();
+        let younger = block(format, Permissions::ALL).after_pass().after_pass();
+        let older = younger.after_pass();
+        assert_eq!(older.merge_access_state(younger), younger);
+        assert_eq!(younger.merge_access_state(older), younger);
     }
 
     #[test]

@@ -13,10 +13,11 @@ use crate::detach::{self, Batch};
 use crate::epoch::Guard;
 use crate::error::MapError;
 use crate::maint::Maintenance;
-use crate::pte::Pte;
+use crate::pte::{Leaf, Pte};
 use crate::space::Space;
 use crate::table::TableMemory;
 use crate::view::Slot;
+use crate::walk::Mapping;
 
 /// How far the removal within one table came.
 enum Progress {
@@ -63,11 +64,46 @@ impl<M: TableMemory> Space<M> {
         budget: Budget,
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
+        self.remove_step(guard, cursor, budget, maintenance, |_, _| {})
+    }
+
+    /// As [`Self::unmap_step`]; and tells `harvest` of each page or block that
+    /// goes, as it was in the very moment in which it went: whether it was
+    /// used, and whether it was written to.
+    ///
+    /// **Until the step returns, TLBs may still hold it**: the memory must not
+    /// be copied or used before. `harvest` is called while entries are locked;
+    /// it must be short and must not use the space.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::unmap_step`].
+    pub fn unmap_step_with(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+        mut harvest: impl FnMut(Mapping),
+    ) -> Result<Step, MapError> {
+        let harvest = |range, leaf| harvest(Mapping::new(range, leaf));
+        self.remove_step(guard, cursor, budget, maintenance, harvest)
+    }
+
+    /// A step of an unmap; `harvest` is told of each leaf and its addresses.
+    fn remove_step(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+        harvest: impl FnMut(IpaRange, Leaf),
+    ) -> Result<Step, MapError> {
         self.check_range(cursor.range())?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
         self.split_edges(guard, rest, maintenance)?;
         let account = budget.open(self.geometry().granule());
-        let mut removal = Removal { space: self, maintenance, account, retired: 0 };
+        let mut removal = Removal { space: self, maintenance, harvest, account, retired: 0 };
         let at = removal.run(guard, rest);
         // Twice as many as were added: so their number stays bounded.
         self.tables.collect(guard, 2 * removal.retired);
@@ -94,15 +130,17 @@ fn prune_from<M: TableMemory>(slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Ma
 }
 
 /// One step of an unmap.
-struct Removal<'a, M: TableMemory, T> {
+struct Removal<'a, M: TableMemory, T, H> {
     space: &'a Space<M>,
     maintenance: &'a T,
+    /// Is told of the leaves.
+    harvest: H,
     account: Account,
     /// How many tables left the tree.
     retired: usize,
 }
 
-impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
+impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T, H> {
     /// Unmaps `range` from the first address on, and says how far it came.
     fn run(&mut self, guard: &Guard<'_>, range: IpaRange) -> Result<Ipa, MapError> {
         let mut rest = Some(range);
@@ -137,8 +175,9 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
             let whole = range.covers(slot.range());
             match entry.pte() {
                 Pte::Empty => next = slot.next(),
-                Pte::Leaf(_) if whole => {
+                Pte::Leaf(leaf) if whole => {
                     if batch.take_leaf(entry).is_ok() {
+                        (self.harvest)(slot.range(), leaf);
                         next = slot.next();
                     }
                 }
@@ -159,7 +198,7 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                         continue;
                     }
                     self.account.spend(entries);
-                    match batch.kill(slot, table, maintenance) {
+                    match batch.kill(slot, table, maintenance, &mut self.harvest) {
                         Some(dead) => {
                             batch.take_table(entry, dead);
                             self.retired += 1;
