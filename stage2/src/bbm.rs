@@ -275,6 +275,19 @@ impl<'s, M: TableMemory> Entry<'s, M> {
         self.exchange(pte::dead(None))
     }
 
+    /// Makes the entry of a leaf DEAD in such a way that the leaf can come
+    /// back; part of trying to remove the table that holds it.
+    pub(crate) fn try_suspend(self, leaf: Leaf) -> Result<(), Raced> {
+        self.exchange(pte::dead_leaf(leaf.state()))
+    }
+
+    /// Undoes [`Self::try_suspend`]. `leaf` says the same as the one that was
+    /// there.
+    pub(crate) fn resume(self, leaf: Leaf) {
+        let leaf = leaf.with_state(pte::remembered_state(self.seen));
+        self.exchange(leaf.encode()).expect("a dead entry belongs to whoever made it so");
+    }
+
     /// Makes an entry of the caller's that is DEAD empty again.
     pub(crate) fn revive(self) {
         self.exchange(Descriptor::EMPTY).expect("a dead entry belongs to whoever made it so");
@@ -329,8 +342,11 @@ impl<'s, M: TableMemory> Locked<'s, M> {
 
     /// Waits until no TLB holds what the entry was.
     pub fn break_with(self, maintenance: &impl Maintenance) -> Broken<'s, M> {
-        if self.old.is_valid() {
-            maintenance.invalidate(self.slot.range(), Stale::Leaves(self.slot.level()));
+        match self.old() {
+            Pte::Leaf(leaf) => maintenance.invalidate(self.slot.range(), Stale::Leaves(leaf.level())),
+            Pte::Table(_) => maintenance.invalidate(self.slot.range(), Stale::Tables),
+            // TLBs hold valid descriptors only.
+            Pte::Empty | Pte::Annotated(_) | Pte::Locked | Pte::Dead | Pte::Settling(_) => {}
         }
         let (slot, locked) = (self.slot, self.locked);
         mem::forget(self);

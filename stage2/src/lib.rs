@@ -201,6 +201,7 @@ pub mod addr;
 pub mod arena;
 pub mod attr;
 pub mod bbm;
+mod collapse;
 pub mod cursor;
 mod detach;
 pub mod epoch;
@@ -228,6 +229,7 @@ mod walk;
 
 pub use addr::{Ipa, IpaRange, Level, PhysAddr};
 pub use attr::{Access, Attributes, Dirty, Execute, Fwb, MemoryType, Permissions};
+pub use collapse::CollapseError;
 pub use cursor::{Budget, Cursor, Step};
 pub use error::MapError;
 pub use format::{AddressFormat, Format};

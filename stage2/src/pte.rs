@@ -19,7 +19,8 @@
 //! LEAF and TABLE are the architecture's (Arm ARM, "VMSAv8-64 translation
 //! table format descriptors"). The hardware ignores all but bit 0 of the
 //! others, so those bits are ours: 3:1 tell the states apart and 63:12 are a
-//! payload. A lock also says in bits 9:4 which CPU took it. Bit 10, where a leaf has its access flag, stays zero in all of
+//! payload. A lock also says in bits 9:4 which CPU took it, and DEAD in bits 7:4
+//! what a leaf was that may have to come back. Bit 10, where a leaf has its access flag, stays zero in all of
 //! them: a lock in that place could be taken for a flag by code that sets or
 //! clears flags in bulk.
 //!
@@ -33,6 +34,7 @@ use crate::addr::{Level, PhysAddr};
 use crate::format::Format;
 use crate::geometry::Granule;
 pub use crate::leaf::Leaf;
+use crate::leaf::LeafState;
 use crate::sync::{AtomicU64, Ordering, const_fn};
 
 pub(crate) const VALID: u64 = 1 << 0;
@@ -50,6 +52,10 @@ const PAYLOAD_SHIFT: u32 = 12;
 const PAYLOAD: u64 = u64::MAX << PAYLOAD_SHIFT;
 const OWNER_SHIFT: u32 = 4;
 const OWNER: u64 = (LOCK_OWNERS as u64 - 1) << OWNER_SHIFT;
+
+/// Where a DEAD entry remembers the state of the leaf that was there.
+const STATE_SHIFT: u32 = 4;
+const STATE: u64 = (LeafState::MASK as u64) << STATE_SHIFT;
 
 /// How many CPUs can be told apart as owners of a lock.
 pub const LOCK_OWNERS: u8 = 64;
@@ -136,7 +142,7 @@ impl Pte {
             (false, ..) => match bits & KIND {
                 0 if bits == 0 => Self::Empty,
                 KIND_LOCKED if bits & !(KIND | OWNER | TABLE_ADDRESS) == 0 => Self::Locked,
-                KIND_DEAD if bits & !(KIND | TABLE_ADDRESS) == 0 => Self::Dead,
+                KIND_DEAD if bits & !(KIND | TABLE_ADDRESS) == 0 || bits & !(KIND | STATE) == 0 => Self::Dead,
                 KIND_ANNOTATED if bits & !(KIND | PAYLOAD) == 0 => {
                     Self::Annotated(Annotation(bits >> PAYLOAD_SHIFT))
                 }
@@ -259,6 +265,18 @@ pub const fn lock_owner(descriptor: Descriptor) -> Option<u8> {
 #[inline]
 pub(crate) const fn dead(table: Option<TableAddr>) -> Descriptor {
     with_payload(KIND_DEAD, table)
+}
+
+/// DEAD, remembering in what state a leaf was that may have to come back.
+#[inline]
+pub(crate) const fn dead_leaf(state: LeafState) -> Descriptor {
+    Descriptor(KIND_DEAD | (state.bits() as u64) << STATE_SHIFT)
+}
+
+/// The state that a DEAD entry made by [`dead_leaf`] remembers.
+#[inline]
+pub(crate) const fn remembered_state(descriptor: Descriptor) -> LeafState {
+    LeafState::from_bits(((descriptor.0 & STATE) >> STATE_SHIFT) as u8)
 }
 
 #[inline]

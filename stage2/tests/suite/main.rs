@@ -12,5 +12,7 @@ mod mapping;
 mod oracle;
 mod property;
 mod registers;
+mod shape_storms;
+mod shapes;
 mod teeth;
 mod threads;

@@ -1,0 +1,145 @@
+//! Two CPUs, as threads, of which one changes the size of mappings while the
+//! other does something else with them. See [`crate::threads`].
+
+use stage2::epoch::Participant;
+use stage2::{
+    Attributes, Budget, CollapseError, Cursor, Ipa, Level, NoTlb, Permissions, PhysAddr, Space, TableMemory,
+};
+
+use crate::threads::{Memory, memory, range, space, storm};
+
+const PAGE: u64 = 0x1000;
+const MIB2: u64 = 0x20_0000;
+
+/// A page in the middle of the block that everything here is about.
+const MIDDLE: Ipa = Ipa::new(300 * PAGE);
+
+fn map_block(space: &Space<&Memory>) {
+    let cpu = space.memory().epochs().register().unwrap();
+    space.map(&cpu.pin(), range(0, MIB2), PhysAddr::new(0), Attributes::RAM, &NoTlb).unwrap();
+}
+
+fn split(space: &Space<&Memory>, cpu: &Participant<'_>) {
+    let mut cursor = Cursor::new(range(0, MIB2));
+    let step = space.split_step(&cpu.pin(), &mut cursor, Level::L3, Budget::UNLIMITED, &NoTlb);
+    assert!(step.is_ok());
+}
+
+fn finish(space: Space<&Memory>, memory: &Memory) {
+    space.destroy(&NoTlb);
+    assert_eq!(memory.in_use(), 0);
+}
+
+#[test]
+fn page_stays_visible_while_its_table_is_collapsed_and_split() {
+    let memory = memory();
+    let space = space(&memory);
+    map_block(&space);
+    storm(&space, |space, cpu, thread| {
+        if thread == 0 {
+            split(space, cpu);
+            space.collapse(&cpu.pin(), MIDDLE, &NoTlb).unwrap();
+        } else {
+            for _ in 0..100 {
+                let mapping = space.lookup(&cpu.pin(), MIDDLE).expect("mapped all the time");
+                assert_eq!(mapping.translate(MIDDLE), Some(PhysAddr::new(MIDDLE.bits())));
+            }
+        }
+    });
+    finish(space, &memory);
+}
+
+#[test]
+fn both_who_collapse_and_split_the_same_table_get_on() {
+    let memory = memory();
+    let space = space(&memory);
+    map_block(&space);
+    storm(&space, |space, cpu, _| {
+        split(space, cpu);
+        // The other may have been first.
+        match space.collapse(&cpu.pin(), MIDDLE, &NoTlb) {
+            Ok(block) => assert_eq!(block.range, range(0, MIB2)),
+            Err(error) => assert_eq!(error, CollapseError::NotFull { ipa: Ipa::new(MIB2) }),
+        }
+    });
+    finish(space, &memory);
+}
+
+#[test]
+fn page_unmapped_while_its_table_is_collapsed_is_gone() {
+    let memory = memory();
+    let space = space(&memory);
+    map_block(&space);
+    storm(&space, |space, cpu, thread| {
+        if thread == 0 {
+            let _ = space.collapse(&cpu.pin(), MIDDLE, &NoTlb);
+        } else {
+            let page = range(MIDDLE.bits(), PAGE);
+            space.unmap(&cpu.pin(), page, &NoTlb).unwrap();
+            assert_eq!(space.lookup(&cpu.pin(), MIDDLE), None);
+            let whole = space.leaves(&cpu.pin(), range(0, MIB2)).map(|leaf| leaf.range.size()).sum::<u64>();
+            assert_eq!(whole, MIB2 - PAGE);
+            space.map(&cpu.pin(), page, PhysAddr::new(MIDDLE.bits()), Attributes::RAM, &NoTlb).unwrap();
+        }
+    });
+    finish(space, &memory);
+}
+
+#[test]
+fn block_unmapped_while_its_table_is_collapsed_is_gone() {
+    let memory = memory();
+    let space = space(&memory);
+    storm(&space, |space, cpu, thread| {
+        if thread == 0 {
+            let _ = space.collapse(&cpu.pin(), MIDDLE, &NoTlb);
+        } else {
+            space.map(&cpu.pin(), range(0, MIB2), PhysAddr::new(0), Attributes::RAM, &NoTlb).unwrap();
+            split(space, cpu);
+            space.unmap(&cpu.pin(), range(0, MIB2), &NoTlb).unwrap();
+            assert_eq!(space.leaves(&cpu.pin(), range(0, MIB2)).count(), 0);
+        }
+    });
+    finish(space, &memory);
+}
+
+#[test]
+fn permission_taken_while_the_table_is_collapsed_is_gone() {
+    let memory = memory();
+    let space = space(&memory);
+    map_block(&space);
+    storm(&space, |space, cpu, thread| {
+        if thread == 0 {
+            let _ = space.collapse(&cpu.pin(), MIDDLE, &NoTlb);
+            split(space, cpu);
+        } else {
+            for permissions in [Permissions::READ_ONLY, Permissions::ALL] {
+                space.protect(&cpu.pin(), range(0, MIB2), permissions, &NoTlb).unwrap();
+                for leaf in space.leaves(&cpu.pin(), range(0, MIB2)) {
+                    assert_eq!(leaf.attributes.permissions, permissions);
+                }
+            }
+        }
+    });
+    finish(space, &memory);
+}
+
+#[test]
+fn map_into_a_hole_of_a_table_that_someone_tries_to_collapse_is_not_lost() {
+    let memory = memory();
+    let space = space(&memory);
+    let cpu = memory.epochs().register().unwrap();
+    let last = range(MIB2 - PAGE, PAGE);
+    space.map(&cpu.pin(), range(0, MIB2 - PAGE), PhysAddr::new(0), Attributes::RAM, &NoTlb).unwrap();
+    storm(&space, |space, cpu, thread| {
+        if thread == 0 {
+            let _ = space.collapse(&cpu.pin(), MIDDLE, &NoTlb);
+        } else {
+            let output = PhysAddr::new(last.start().bits());
+            space.map(&cpu.pin(), last, output, Attributes::RAM, &NoTlb).unwrap();
+            let found = space.lookup(&cpu.pin(), last.start()).expect("just mapped");
+            assert_eq!(found.translate(last.start()), Some(output));
+            space.unmap(&cpu.pin(), last, &NoTlb).unwrap();
+        }
+    });
+    finish(space, &memory);
+}
