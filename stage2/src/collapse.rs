@@ -307,3 +307,82 @@ fn check<M: TableMemory>(slot: Slot<'_, M>, leaf: Leaf, model: Leaf) -> Result<(
 fn part_of(block: Leaf, index: usize) -> Leaf {
     block.child(index).expect("a block has parts")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use core::cell::Cell;
+    use core::iter::repeat_with;
+    use std::vec::Vec;
+
+    use super::{CollapseError, Stop, suspend_all};
+    use crate::addr::{Ipa, IpaRange, Level, PhysAddr};
+    use crate::arena::{Arena, frame};
+    use crate::attr::{Attributes, Permissions};
+    use crate::bbm::Entry;
+    use crate::cursor::{Budget, Cursor};
+    use crate::epoch::Epochs;
+    use crate::geometry::{Geometry, Granule, PaSize};
+    use crate::maint::{Maintenance, NoTlb, Stale};
+    use crate::pte::{AtomicPte, Pte};
+    use crate::space::Space;
+    use crate::vtcr::Features;
+
+    /// Counts what is published.
+    #[derive(Default)]
+    struct Published(Cell<usize>);
+
+    impl Maintenance for Published {
+        fn publish(&self) {
+            self.0.set(self.0.get() + 1);
+        }
+        fn invalidate(&self, _: IpaRange, _: Stale) {}
+        fn invalidate_local(&self, _: IpaRange, _: Stale) {}
+        fn invalidate_all(&self) {}
+    }
+
+    #[test]
+    fn entries_come_back_in_their_own_state_when_one_does_not_fit() {
+        let epochs = Epochs::new();
+        let cpu = epochs.register().unwrap();
+        let frames = repeat_with(frame).take(4).collect::<Vec<_>>();
+        let memory = Arena::new(PhysAddr::new(0x1000_0000), frames, &epochs);
+        let geometry = Geometry::new(Granule::Kib4, 39, PaSize::Bits40).unwrap();
+        let space = Space::new(geometry, Features::BASE, &memory).unwrap();
+        let guard = cpu.pin();
+        let whole = IpaRange::new(Ipa::new(0), 0x20_0000).unwrap();
+        space.map(&guard, whole, PhysAddr::new(0), Attributes::RAM, &NoTlb).unwrap();
+        let Some(Pte::Leaf(block)) = space.entry(&guard, Ipa::new(0)).map(|entry| entry.pte()) else {
+            panic!("a block was mapped")
+        };
+        let mut cursor = Cursor::new(whole);
+        let _ = space.split_step(&guard, &mut cursor, Level::L3, Budget::UNLIMITED, &NoTlb).unwrap();
+        let (slot, table) = space.last_table(&guard, Ipa::new(0)).unwrap();
+        let view = slot.child(table);
+        // Every state there is, again and again; and the last does not fit.
+        for slot in view.slots() {
+            let Pte::Leaf(leaf) = Entry::load(slot).pte() else { panic!("a page was mapped") };
+            let leaf = match slot.index() % 4 {
+                0 => leaf.aged(),
+                1 => leaf.cleaned(),
+                2 => leaf.cleaned().dirtied().aged(),
+                _ => leaf,
+            };
+            let last = slot.next().is_none();
+            let leaf = if last { leaf.with_permissions(Permissions::READ_ONLY) } else { leaf };
+            Entry::load(slot).try_update(leaf).unwrap();
+        }
+        let descriptors = || view.entries().iter().map(AtomicPte::load).collect::<Vec<_>>();
+        let before = descriptors();
+        let published = Published::default();
+
+        let stop = suspend_all(view, block, &published);
+
+        let last = Ipa::new(511 * 0x1000);
+        assert!(matches!(stop, Err(Stop::Refused(CollapseError::MixedAttributes { ipa })) if ipa == last));
+        assert_eq!(descriptors(), before);
+        assert_eq!(published.0.get(), 1);
+        drop(guard);
+        space.destroy(&NoTlb);
+    }
+}
