@@ -198,6 +198,7 @@
 extern crate std;
 
 pub mod addr;
+mod annotate;
 pub mod arena;
 pub mod attr;
 pub mod bbm;
@@ -228,6 +229,7 @@ pub mod vtcr;
 mod walk;
 
 pub use addr::{Ipa, IpaRange, Level, PhysAddr};
+pub use annotate::{Annotated, Annotations};
 pub use attr::{Access, Attributes, Dirty, Execute, Fwb, MemoryType, Permissions};
 pub use collapse::CollapseError;
 pub use cursor::{Budget, Cursor, Step};

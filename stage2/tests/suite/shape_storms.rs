@@ -3,7 +3,8 @@
 
 use stage2::epoch::Participant;
 use stage2::{
-    Attributes, Budget, CollapseError, Cursor, Ipa, Level, NoTlb, Permissions, PhysAddr, Space, TableMemory,
+    Annotation, Attributes, Budget, CollapseError, Cursor, Ipa, Level, NoTlb, Permissions, PhysAddr, Pte, Space,
+    Step, TableMemory,
 };
 
 use crate::threads::{Memory, memory, range, space, storm};
@@ -139,6 +140,33 @@ fn map_into_a_hole_of_a_table_that_someone_tries_to_collapse_is_not_lost() {
             let found = space.lookup(&cpu.pin(), last.start()).expect("just mapped");
             assert_eq!(found.translate(last.start()), Some(output));
             space.unmap(&cpu.pin(), last, &NoTlb).unwrap();
+        }
+    });
+    finish(space, &memory);
+}
+
+#[test]
+fn page_that_is_annotated_and_mapped_by_turns_is_never_found_empty() {
+    let memory = memory();
+    let space = space(&memory);
+    map_block(&space);
+    let page = range(MIDDLE.bits(), PAGE);
+    let moved_out = Annotation::new(1).unwrap();
+    storm(&space, |space, cpu, thread| {
+        let guard = cpu.pin();
+        if thread == 0 {
+            let mut cursor = Cursor::new(page);
+            let step = space.annotate_step(&guard, &mut cursor, moved_out, Budget::UNLIMITED, &NoTlb);
+            assert_eq!(step, Ok(Step::Done));
+            let entry = space.entry(&guard, MIDDLE).unwrap();
+            assert_eq!(entry.pte(), Pte::Annotated(moved_out));
+            let leaf = space.leaf(entry.level(), PhysAddr::new(MIDDLE.bits()), Attributes::RAM).unwrap();
+            entry.try_update(leaf).unwrap();
+        } else {
+            for _ in 0..10 {
+                let pte = space.entry(&guard, MIDDLE).unwrap().pte();
+                assert!(matches!(pte, Pte::Leaf(_) | Pte::Annotated(_)), "{pte:?}");
+            }
         }
     });
     finish(space, &memory);
