@@ -22,7 +22,8 @@
 //! | 51    | DBM     | a clean leaf, with [`DirtyState::Hardware`]            |
 //! | 52    | Contig  | part of a contiguous set                               |
 //! | 54:53 | XN      | [`Execute`]; bit 53 with FEAT_XNX only                 |
-//! | 57:55 |         | ours, carried along                                    |
+//! | 55    |         | ours: what this replaced is still being invalidated    |
+//! | 57:56 |         | ours, carried along                                    |
 //! | 58    |         | ours: a clean leaf, with [`DirtyState::WriteProtect`]  |
 //!
 //! The hardware treats Device and Normal Non-cacheable memory as outer

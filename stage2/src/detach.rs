@@ -147,7 +147,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                         assert!(slot.index() == 0, "a table is made dead from its first entry on");
                         return None;
                     }
-                    Pte::Locked => {
+                    Pte::Locked | Pte::Settling(_) => {
                         self.complete(maintenance);
                         relax();
                     }
@@ -156,9 +156,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                             break;
                         }
                     }
-                    held @ (Pte::Table(_) | Pte::Settling(_)) => {
-                        unreachable!("{held:?} in a last-level table")
-                    }
+                    Pte::Table(table) => unreachable!("{table:?} in a last-level table"),
                 }
             }
         }

@@ -220,6 +220,13 @@ impl Leaf {
         this.without_contiguous().bits == other.without_contiguous().bits
     }
 
+    /// The same mapping of other memory, by itself.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn moved_to(self, output: PhysAddr) -> Self {
+        self.moved(self.level, output)
+    }
+
     /// A leaf elsewhere with the same attributes and state.
     const fn moved(self, level: Level, output: PhysAddr) -> Self {
         let addresses = self.format.addresses();

@@ -24,9 +24,11 @@
 //! them: a lock in that place could be taken for a flag by code that sets or
 //! clears flags in bulk.
 //!
-//! SETTLING is a table to the hardware, which ignores bits 58:51 of a table
-//! descriptor, and a lock to this crate: bit 55 is set while the block that
-//! was replaced in place (FEAT_BBM level 2) is not yet invalidated.
+//! SETTLING is a table or a leaf to the hardware, which ignores bit 55 of both,
+//! and a lock to this crate: the bit is set while what was replaced in place
+//! is not yet invalidated. A table may take a block's place in this way
+//! (FEAT_BBM level 2), and a read-only leaf that of another with the same
+//! contents.
 
 use core::fmt;
 
@@ -60,7 +62,7 @@ const STATE: u64 = (LeafState::MASK as u64) << STATE_SHIFT;
 /// How many CPUs can be told apart as owners of a lock.
 pub const LOCK_OWNERS: u8 = 64;
 
-/// In a table descriptor: what the table replaced may still be in TLBs.
+/// In a valid descriptor: what it replaced may still be in TLBs.
 const SETTLING: u64 = 1 << 55;
 
 /// The 64-bit word in an entry of a table.
@@ -81,6 +83,18 @@ impl Descriptor {
     #[inline]
     pub const fn is_valid(self) -> bool {
         self.0 & VALID != 0
+    }
+
+    /// A valid descriptor that software must wait for.
+    #[inline]
+    pub(crate) const fn settling(self) -> Self {
+        Self(self.0 | SETTLING)
+    }
+
+    /// The same for everybody to use.
+    #[inline]
+    pub(crate) const fn settled(self) -> Self {
+        Self(self.0 & !SETTLING)
     }
 }
 
@@ -105,9 +119,18 @@ pub enum Pte {
     Leaf(Leaf),
     /// A table at the next level.
     Table(TableAddr),
-    /// A table that the hardware uses already and software must wait for: the
-    /// block it replaced is still being invalidated.
-    Settling(TableAddr),
+    /// A table or leaf that the hardware uses already and software must wait
+    /// for: what it replaced is still being invalidated.
+    Settling(Successor),
+}
+
+/// What has taken the place of another valid descriptor, without a break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// A table, in place of a block that said the same.
+    Table(TableAddr),
+    /// A leaf, in place of another with the same contents.
+    Leaf(Leaf),
 }
 
 impl Pte {
@@ -122,7 +145,7 @@ impl Pte {
     pub fn decode(descriptor: Descriptor, level: Level, format: Format) -> Self {
         let bits = descriptor.0;
         match (bits & VALID != 0, bits & TABLE_OR_PAGE != 0, level) {
-            (true, true, Level::L3) => Self::Leaf(Leaf::decoded(descriptor, level, format)),
+            (true, true, Level::L3) => Self::decode_leaf(descriptor, level, format),
             (true, true, Level::L0 | Level::L1 | Level::L2) => {
                 let table = TableAddr(PhysAddr::new(bits & TABLE_ADDRESS));
                 if !table.is_for(format.granule()) {
@@ -130,13 +153,13 @@ impl Pte {
                 } else if descriptor == table.encode() {
                     Self::Table(table)
                 } else if descriptor == table.encode_settling() {
-                    Self::Settling(table)
+                    Self::Settling(Successor::Table(table))
                 } else {
                     corrupt(descriptor, level)
                 }
             }
             (true, false, Level::L0 | Level::L1 | Level::L2) if format.allows_leaf(level) => {
-                Self::Leaf(Leaf::decoded(descriptor, level, format))
+                Self::decode_leaf(descriptor, level, format)
             }
             (true, false, _) => corrupt(descriptor, level),
             (false, ..) => match bits & KIND {
@@ -148,6 +171,16 @@ impl Pte {
                 }
                 _ => corrupt(descriptor, level),
             },
+        }
+    }
+
+    #[inline]
+    fn decode_leaf(descriptor: Descriptor, level: Level, format: Format) -> Self {
+        let leaf = Leaf::decoded(descriptor.settled(), level, format);
+        if descriptor == descriptor.settled() {
+            Self::Leaf(leaf)
+        } else {
+            Self::Settling(Successor::Leaf(leaf))
         }
     }
 }
@@ -232,7 +265,7 @@ impl TableAddr {
     /// until the invalidation of what was there is complete.
     #[inline]
     pub const fn encode_settling(self) -> Descriptor {
-        Descriptor(self.encode().0 | SETTLING)
+        self.encode().settling()
     }
 }
 
@@ -353,10 +386,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Annotation, Descriptor, LOCK_OWNERS, Pte, TableAddr, dead, lock_owner, locked, remembered_table,
+        Annotation, Descriptor, LOCK_OWNERS, Pte, Successor, TableAddr, dead, lock_owner, locked,
+        remembered_table,
     };
     use crate::addr::{Level, PhysAddr};
-    use crate::attr::AF;
+    use crate::attr::{AF, Attributes};
     use crate::format::Format;
     use crate::geometry::{Geometry, Granule, PaSize};
     use crate::vtcr::Features;
@@ -430,7 +464,7 @@ mod tests {
                 for level in [Level::L0, Level::L1, Level::L2] {
                     prop_assert_eq!(Pte::decode(table.encode(), level, format), Pte::Table(table));
                     let settling = Pte::decode(table.encode_settling(), level, format);
-                    prop_assert_eq!(settling, Pte::Settling(table));
+                    prop_assert_eq!(settling, Pte::Settling(Successor::Table(table)));
                 }
             }
             prop_assert_eq!(lock_owner(table.encode()), None);
@@ -473,6 +507,18 @@ mod tests {
     fn settling_table_differs_from_a_table_in_bit_55_only() {
         let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
         assert_eq!(table.encode_settling().bits() ^ table.encode().bits(), 1 << 55);
+    }
+
+    #[test]
+    fn settling_leaf_differs_from_a_leaf_in_bit_55_only() {
+        let format = format(Granule::Kib4, PaSize::Bits48);
+        for level in [Level::L1, Level::L2, Level::L3] {
+            let leaf = format.leaf(level, PhysAddr::new(0x4000_0000), Attributes::RAM).unwrap();
+            let settling = leaf.encode().settling();
+            assert_eq!(settling.bits() ^ leaf.encode().bits(), 1 << 55);
+            assert_eq!(Pte::decode(settling, level, format), Pte::Settling(Successor::Leaf(leaf)));
+            assert_eq!(Pte::decode(settling.settled(), level, format), Pte::Leaf(leaf));
+        }
     }
 
     #[test]

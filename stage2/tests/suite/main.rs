@@ -10,6 +10,7 @@ mod encoding;
 mod kit;
 mod machine;
 mod mapping;
+mod moving;
 mod oracle;
 mod property;
 mod registers;

@@ -3,8 +3,8 @@
 
 use stage2::epoch::Participant;
 use stage2::{
-    Annotation, Attributes, Budget, CollapseError, Cursor, Ipa, Level, NoTlb, Permissions, PhysAddr, Pte, Space,
-    Step, TableMemory,
+    Annotation, Attributes, Budget, CollapseError, Cursor, Ipa, Level, MigrateError, NoTlb, Permissions,
+    PhysAddr, Pte, Space, Step, TableMemory,
 };
 
 use crate::threads::{Memory, memory, range, space, storm};
@@ -166,6 +166,55 @@ fn page_that_is_annotated_and_mapped_by_turns_is_never_found_empty() {
             for _ in 0..10 {
                 let pte = space.entry(&guard, MIDDLE).unwrap().pte();
                 assert!(matches!(pte, Pte::Leaf(_) | Pte::Annotated(_)), "{pte:?}");
+            }
+        }
+    });
+    finish(space, &memory);
+}
+
+#[test]
+fn page_that_moves_is_found_in_the_old_or_the_new_place() {
+    let memory = memory();
+    let space = space(&memory);
+    map_block(&space);
+    let (here, there) = (PhysAddr::new(MIDDLE.bits()), PhysAddr::new(MIB2));
+    let cpu = memory.epochs().register().unwrap();
+    split(&space, &cpu);
+    storm(&space, |space, cpu, thread| {
+        let guard = cpu.pin();
+        if thread == 0 {
+            let vacated = space.migrate(&guard, MIDDLE, there, |_| {}, &NoTlb).unwrap();
+            assert_eq!(vacated.output(), here);
+            let vacated = space.migrate(&guard, MIDDLE, here, |_| {}, &NoTlb).unwrap();
+            assert_eq!(vacated.output(), there);
+        } else {
+            for _ in 0..10 {
+                let output = space.lookup(&guard, MIDDLE).expect("mapped all the time").output;
+                assert!(output == here || output == there, "{output}");
+            }
+        }
+    });
+    finish(space, &memory);
+}
+
+#[test]
+fn page_that_is_being_replaced_by_an_identical_one_does_not_become_writable() {
+    let memory = memory();
+    let space = space(&memory);
+    map_block(&space);
+    let cpu = memory.epochs().register().unwrap();
+    split(&space, &cpu);
+    let page = range(MIDDLE.bits(), PAGE);
+    storm(&space, |space, cpu, thread| {
+        let guard = cpu.pin();
+        if thread == 0 {
+            let answer = space.migrate_identical(&guard, MIDDLE, PhysAddr::new(MIB2), &NoTlb);
+            assert!(answer.is_ok() || answer == Err(MigrateError::Writable { ipa: MIDDLE }));
+        } else {
+            for permissions in [Permissions::READ_ONLY, Permissions::ALL] {
+                space.protect(&guard, page, permissions, &NoTlb).unwrap();
+                let found = space.lookup(&guard, MIDDLE).expect("mapped all the time");
+                assert_eq!(found.attributes.permissions, permissions);
             }
         }
     });
