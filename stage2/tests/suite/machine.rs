@@ -33,6 +33,7 @@ const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
 /// manual, so that the model does not trust the crate about it.
 const MAY_DIFFER: u64 = 0xc0 | 1 << 10 | 1 << 51 | 0b11 << 53 | 0b1111 << 55;
 
+const MEMATTR: u64 = 0b1111 << 2;
 const WRITE: u64 = 1 << 7;
 const DBM: u64 = 1 << 51;
 
@@ -151,7 +152,7 @@ impl Machine {
         let read_only = [a, b].iter().all(|leaf| leaf.encode().bits() & (WRITE | DBM) == 0);
         let places = (a.output(), b.output());
         read_only
-            && a.attributes().memory == b.attributes().memory
+            && (a.encode().bits() ^ b.encode().bits()) & MEMATTR == 0
             && self.identical.get().is_some_and(|(x, y)| places == (x, y) || places == (y, x))
     }
 
@@ -190,7 +191,7 @@ impl Machine {
     #[track_caller]
     pub(crate) fn check_coherent(&self, space: &Lone<'_, Self>) {
         for (ipa, level, descriptor) in self.cached.borrow().iter() {
-            let Pte::Leaf(leaf) = decode(descriptor, level) else { continue };
+            let Pte::Leaf(leaf) = decode_in(descriptor, level, space.format()) else { continue };
             let cached = Mapping {
                 range: IpaRange::new(ipa, size(level)).unwrap(),
                 output: leaf.output(),
@@ -273,7 +274,11 @@ fn conflicts((held_level, held): (Level, Descriptor), (level, new): (Level, Desc
 
 /// What the hardware takes a descriptor for: bit 55 is nothing to it.
 fn decode(descriptor: Descriptor, level: Level) -> Pte {
-    match Pte::decode(descriptor, level, FORMAT) {
+    decode_in(descriptor, level, FORMAT)
+}
+
+fn decode_in(descriptor: Descriptor, level: Level, format: Format) -> Pte {
+    match Pte::decode(descriptor, level, format) {
         Pte::Settling(Successor::Leaf(leaf)) => Pte::Leaf(leaf),
         Pte::Settling(Successor::Table(table)) => Pte::Table(table),
         pte => pte,
