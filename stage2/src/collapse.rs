@@ -36,7 +36,6 @@ use crate::error::MapError;
 use crate::maint::Maintenance;
 use crate::pte::{Leaf, Pte, TableAddr};
 use crate::space::Space;
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::{Slot, View};
 use crate::walk::{Mapping, Walk};
@@ -176,7 +175,7 @@ impl<M: TableMemory> Space<M> {
                     return Ok(Mapping::new(slot.range(), block));
                 }
                 Err(Stop::Refused(error)) => return Err(error),
-                Err(Stop::BeingRemoved) => relax(),
+                Err(Stop::BeingRemoved) => self.memory().relax(),
             }
         }
     }
@@ -193,9 +192,9 @@ impl<M: TableMemory> Space<M> {
                     slot = slot.child(table).slot_for(ipa);
                 }
                 Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => return last,
-                Pte::Locked | Pte::Settling(_) => relax(),
+                Pte::Locked | Pte::Settling(_) => self.memory().relax(),
                 Pte::Dead => {
-                    relax();
+                    self.memory().relax();
                     last = None;
                     slot = self.root_slot(guard, ipa);
                 }
@@ -279,7 +278,7 @@ fn leaf_in<'g, M: TableMemory>(slot: Slot<'g, M>) -> Result<(Entry<'g, M>, Leaf)
         return Err(match entry.pte() {
             Pte::Leaf(leaf) => return Ok((entry, leaf)),
             Pte::Locked | Pte::Settling(_) => {
-                relax();
+                slot.tables().memory().relax();
                 continue;
             }
             Pte::Dead => Stop::BeingRemoved,

@@ -41,7 +41,6 @@ use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
 use crate::maint::{Maintenance, Stale};
 use crate::pte::{self, Annotation, Descriptor, Pte, TableAddr};
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::{Slot, View};
 
@@ -149,7 +148,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                     }
                     Pte::Locked | Pte::Settling(_) => {
                         self.complete(maintenance);
-                        relax();
+                        slot.tables().memory().relax();
                     }
                     Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
                         if entry.try_kill().is_ok() {

@@ -17,7 +17,6 @@ use crate::error::MapError;
 use crate::maint::Maintenance;
 use crate::pte::{Annotation, Pte};
 use crate::space::Space;
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::Slot;
 
@@ -219,7 +218,7 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                         }
                         None => {
                             batch.complete(maintenance);
-                            relax();
+                            self.space.memory().relax();
                         }
                     }
                 }
@@ -237,11 +236,11 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                 }
                 Pte::Locked | Pte::Settling(_) => {
                     batch.complete(maintenance);
-                    relax();
+                    self.space.memory().relax();
                 }
                 Pte::Dead => {
                     batch.complete(maintenance);
-                    relax();
+                    self.space.memory().relax();
                     return Ok(Progress::Restart(here));
                 }
             }

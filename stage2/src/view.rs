@@ -175,6 +175,7 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     /// replaces `old` by `new`, or returns what was there instead.
     #[inline]
     pub(crate) fn exchange(self, old: Descriptor, new: Descriptor) -> Result<(), Descriptor> {
+        self.view.tables.memory().storing();
         self.place().exchange(old, new)?;
         let store = Store { ipa: self.ipa(), level: self.level(), old, new };
         self.view.tables.memory().stored(store);

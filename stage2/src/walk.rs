@@ -15,7 +15,6 @@ use crate::cursor::Account;
 use crate::epoch::Guard;
 use crate::pte::{Leaf, Pte, TableAddr};
 use crate::space::Space;
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::Slot;
 
@@ -119,9 +118,9 @@ impl<'g, M: TableMemory> Walk<'g, M> {
             match entry.pte() {
                 Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => return Some(entry),
                 Pte::Table(table) => self.descend(table),
-                Pte::Locked | Pte::Settling(_) => relax(),
+                Pte::Locked | Pte::Settling(_) => self.space.memory().relax(),
                 Pte::Dead => {
-                    relax();
+                    self.space.memory().relax();
                     self.restart();
                 }
             }
