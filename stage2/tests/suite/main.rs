@@ -11,6 +11,7 @@ mod kit;
 mod machine;
 mod mapping;
 mod moving;
+mod model;
 mod oracle;
 mod property;
 mod registers;

@@ -1,0 +1,3 @@
+//! The model, seen at work and seen to bite.
+
+mod operations;
