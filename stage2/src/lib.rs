@@ -56,21 +56,6 @@
 //! let cpu = epochs.register().expect("room for a CPU");
 //! let frames: Vec<_> = std::iter::repeat_with(frame).take(16).collect();
 //! let memory = Arena::new(PhysAddr::new(0x1000_0000), frames, &epochs);
-//! use stage2::arena::{Arena, Frame};
-//! use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Maintenance};
-//! use stage2::{MapError, PaSize, Permissions, PhysAddr, Space, Stale};
-//!
-//! struct NoTlb;
-//!
-//! impl Maintenance for NoTlb {
-//!     fn publish(&self) {}
-//!     fn invalidate(&self, _: IpaRange, _: Stale) {}
-//!     fn invalidate_local(&self, _: IpaRange, _: Stale) {}
-//!     fn invalidate_all(&self) {}
-//! }
-//!
-//! let frames: Vec<Frame> = (0..16).map(|_| Frame::new()).collect();
-//! let memory = Arena::new(PhysAddr::new(0x1000_0000), frames);
 //!
 //! // 40 bits need two level 1 tables side by side.
 //! let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40)?;
