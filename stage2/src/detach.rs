@@ -22,8 +22,8 @@
 //! One TLB invalidation per entry would be slow, and making entries EMPTY with
 //! the invalidation still owed would be wrong: another CPU could map something
 //! there while a TLB holds the old entry. A [`Batch`] keeps all it takes
-//! LOCKED, invalidates once, and only then makes them EMPTY. It works within
-//! one table; a last-level table that goes as a whole is one entry of it.
+//! LOCKED, invalidates once, and only then makes them EMPTY, or the annotation
+//! that is to stand there instead. It works within one table; a last-level table that goes as a whole is one entry of it.
 //!
 //! The entries need no list: a lock names its owner, and between the first and
 //! the last that were taken, those that name this CPU are the batch's. No CPU
@@ -40,7 +40,7 @@
 use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
 use crate::maint::{Maintenance, Stale};
-use crate::pte::{self, Descriptor, Leaf, Pte, TableAddr};
+use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
 use crate::table::TableMemory;
 use crate::view::{Slot, View};
 
@@ -75,10 +75,12 @@ fn try_kill_empty<M: TableMemory>(slot: Slot<'_, M>) -> Result<(), Raced> {
     if entry.pte() == Pte::Empty { entry.try_kill() } else { Err(Raced) }
 }
 
-/// Entries of one table that are on their way to EMPTY.
+/// Entries of one table that are on their way to EMPTY, or to an annotation.
 #[must_use = "entries in a batch stay locked until it is completed"]
 pub(crate) struct Batch<'g, M: TableMemory> {
     view: View<'g, M>,
+    /// What the entries will be.
+    becomes: Descriptor,
     /// What was taken, from the first entry to the last.
     taken: Option<Taken>,
 }
@@ -93,9 +95,15 @@ struct Taken {
 }
 
 impl<'g, M: TableMemory> Batch<'g, M> {
-    /// An empty batch for entries of the table that holds `slot`.
+    /// An empty batch for entries of the table that holds `slot`, which are to
+    /// be EMPTY.
     pub(crate) fn new(slot: Slot<'g, M>) -> Self {
-        Self { view: slot.view(), taken: None }
+        Self { view: slot.view(), becomes: Descriptor::EMPTY, taken: None }
+    }
+
+    /// The same batch, for entries that are to be an annotation.
+    pub(crate) fn annotating(self, annotation: Annotation) -> Self {
+        Self { view: self.view, becomes: annotation.encode(), taken: None }
     }
 
     /// Takes a leaf.
@@ -140,7 +148,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                         assert!(slot.index() == 0, "a table is made dead from its first entry on");
                         return None;
                     }
-                    Pte::Locked => {
+                    Pte::Locked | Pte::Settling(_) => {
                         self.complete(maintenance);
                         slot.tables().memory().relax();
                     }
@@ -152,17 +160,15 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                             break;
                         }
                     }
-                    held @ (Pte::Table(_) | Pte::Settling(_)) => {
-                        unreachable!("{held:?} in a last-level table")
-                    }
+                    Pte::Table(table) => unreachable!("{table:?} in a last-level table"),
                 }
             }
         }
         Some(DeadTable { table })
     }
 
-    /// Invalidates what the batch holds, makes it EMPTY, and retires the
-    /// tables. The batch can then be used again.
+    /// Invalidates what the batch holds, makes it what it is to be, and retires
+    /// the tables. The batch can then be used again.
     pub(crate) fn complete(&mut self, maintenance: &impl Maintenance) {
         let Some(taken) = self.taken.take() else { return };
         if let Some((range, stale)) = taken.stale {
@@ -172,7 +178,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
             let slot = self.view.slot(index);
             let descriptor = slot.read();
             if pte::lock_owner(descriptor) == Some(slot.guard().cpu()) {
-                bbm::release(slot, descriptor, Descriptor::EMPTY);
+                bbm::release(slot, descriptor, self.becomes);
                 if let Some(table) = pte::remembered_table(descriptor) {
                     slot.tables().retire(table, slot.guard());
                 }
