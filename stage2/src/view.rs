@@ -13,12 +13,11 @@ use crate::epoch::Guard;
 use crate::format::Format;
 use crate::geometry::Granule;
 use crate::pte::{AtomicPte, Descriptor, TableAddr};
-use crate::table::{Store, TableMemory, Tables};
+use crate::table::{Look, Store, TableMemory, Tables};
 
 /// A table at its place in the tree.
 pub(crate) struct View<'g, M: TableMemory> {
-    tables: &'g Tables<M>,
-    guard: &'g Guard<'g>,
+    look: Look<'g, M>,
     entries: &'g [AtomicPte],
     level: Level,
     /// The first address that the table translates.
@@ -36,19 +35,13 @@ impl<M: TableMemory> Copy for View<'_, M> {}
 impl<'g, M: TableMemory> View<'g, M> {
     /// `table`, which translates at `level` and from `base` on.
     #[inline]
-    pub(crate) fn new(
-        tables: &'g Tables<M>,
-        guard: &'g Guard<'g>,
-        table: TableAddr,
-        level: Level,
-        base: Ipa,
-    ) -> Self {
-        Self { tables, guard, entries: tables.resolve(table, guard), level, base }
+    pub(crate) fn new(look: Look<'g, M>, table: TableAddr, level: Level, base: Ipa) -> Self {
+        Self { look, entries: look.resolve(table), level, base }
     }
 
     #[inline]
     pub(crate) fn granule(self) -> Granule {
-        self.tables.format().granule()
+        self.look.tables().format().granule()
     }
 
     /// All the addresses that the table translates.
@@ -102,7 +95,7 @@ impl<'g, M: TableMemory> Slot<'g, M> {
 
     #[inline]
     pub(crate) fn format(self) -> Format {
-        self.view.tables.format()
+        self.view.look.tables().format()
     }
 
     #[inline]
@@ -121,12 +114,14 @@ impl<'g, M: TableMemory> Slot<'g, M> {
         self.view
     }
 
+    #[inline]
     pub(crate) fn tables(self) -> &'g Tables<M> {
-        self.view.tables
+        self.view.look.tables()
     }
 
+    #[inline]
     pub(crate) fn guard(self) -> &'g Guard<'g> {
-        self.view.guard
+        self.view.look.guard()
     }
 
     /// Bytes that the entry translates.
@@ -162,7 +157,7 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     #[inline]
     pub(crate) fn child(self, table: TableAddr) -> View<'g, M> {
         let level = self.view.level.next().expect("TABLE descriptors end at level 2");
-        View::new(self.view.tables, self.view.guard, table, level, self.ipa())
+        View::new(self.view.look, table, level, self.ipa())
     }
 
     /// Reads the entry, once.
@@ -177,7 +172,7 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     pub(crate) fn exchange(self, old: Descriptor, new: Descriptor) -> Result<(), Descriptor> {
         self.place().exchange(old, new)?;
         let store = Store { ipa: self.ipa(), level: self.level(), old, new };
-        self.view.tables.memory().stored(store);
+        self.tables().memory().stored(store);
         Ok(())
     }
 
