@@ -27,6 +27,8 @@
 
 #![expect(unsafe_code, reason = "declares and calls `TableMemory`, as argued above")]
 
+use core::ops::Range;
+
 use crate::addr::{Ipa, Level, PhysAddr};
 use crate::epoch::{Epochs, Guard};
 use crate::format::Format;
@@ -292,10 +294,15 @@ pub(crate) struct Unlinked<'s, M: TableMemory> {
 impl<M: TableMemory> Unlinked<'_, M> {
     /// Writes the entries: each becomes what `descriptor` says about its index.
     pub(crate) fn fill(&self, descriptor: impl Fn(usize) -> Descriptor) {
+        self.fill_part(0..self.tables.format().granule().entries(), descriptor);
+    }
+
+    /// Writes some of the entries; the others stay empty.
+    pub(crate) fn fill_part(&self, indexes: Range<usize>, descriptor: impl Fn(usize) -> Descriptor) {
         let entries = self.tables.format().granule().entries();
         // SAFETY: Point 3 at the top of this file; the reference ends here.
         let table = unsafe { self.tables.memory.resolve(self.table.address(), entries) };
-        for (index, entry) in table.iter().enumerate() {
+        for (entry, index) in table[indexes.clone()].iter().zip(indexes) {
             entry.fill(descriptor(index));
         }
     }

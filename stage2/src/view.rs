@@ -20,6 +20,8 @@ pub(crate) struct View<'g, M: TableMemory> {
     look: Look<'g, M>,
     entries: &'g [AtomicPte],
     level: Level,
+    /// Address bits below those that pick an entry.
+    shift: u32,
     /// The first address that the table translates.
     base: Ipa,
 }
@@ -36,7 +38,8 @@ impl<'g, M: TableMemory> View<'g, M> {
     /// `table`, which translates at `level` and from `base` on.
     #[inline]
     pub(crate) fn new(look: Look<'g, M>, table: TableAddr, level: Level, base: Ipa) -> Self {
-        Self { look, entries: look.resolve(table), level, base }
+        let shift = look.tables().format().granule().shift(level);
+        Self { look, entries: look.resolve(table), level, shift, base }
     }
 
     #[inline]
@@ -46,7 +49,7 @@ impl<'g, M: TableMemory> View<'g, M> {
 
     /// All the addresses that the table translates.
     pub(crate) fn range(self) -> IpaRange {
-        IpaRange::of_entry(self.base, self.granule().table_span(self.level))
+        IpaRange::of_entry(self.base, (self.entries.len() as u64) << self.shift)
     }
 
     /// The entries themselves, for scans that only read.
@@ -58,7 +61,8 @@ impl<'g, M: TableMemory> View<'g, M> {
     /// The slot that translates `ipa`, which is one the table translates.
     #[inline]
     pub(crate) fn slot_for(self, ipa: Ipa) -> Slot<'g, M> {
-        self.slot(self.granule().index(ipa, self.level))
+        // The number of entries is a power of two.
+        self.slot((ipa.bits() >> self.shift) as usize & (self.entries.len() - 1))
     }
 
     /// The slot with this index.
@@ -127,13 +131,13 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     /// Bytes that the entry translates.
     #[inline]
     pub(crate) fn span(self) -> u64 {
-        self.granule().span(self.view.level)
+        1 << self.view.shift
     }
 
     /// The first address that the entry translates.
     #[inline]
     pub(crate) fn ipa(self) -> Ipa {
-        self.view.base.plus(self.index as u64 * self.span())
+        self.view.base.plus((self.index as u64) << self.view.shift)
     }
 
     /// All the addresses that the entry translates.
@@ -156,8 +160,9 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     /// At level 3, where no TABLE descriptor can be decoded.
     #[inline]
     pub(crate) fn child(self, table: TableAddr) -> View<'g, M> {
+        let (look, shift) = (self.view.look, self.view.shift - self.granule().bits_per_level());
         let level = self.view.level.next().expect("TABLE descriptors end at level 2");
-        View::new(self.view.look, table, level, self.ipa())
+        View { look, entries: look.resolve(table), level, shift, base: self.ipa() }
     }
 
     /// Reads the entry, once.

@@ -114,15 +114,19 @@ impl<'g, M: TableMemory> Walk<'g, M> {
         if self.is_done() {
             return None;
         }
+        let mut slot = self.slot;
         loop {
-            let entry = Entry::load(self.slot);
+            let entry = Entry::load(slot);
             match entry.pte() {
-                Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => return Some(entry),
-                Pte::Table(table) => self.descend(table),
+                Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
+                    self.slot = slot;
+                    return Some(entry);
+                }
+                Pte::Table(table) => slot = slot.child(table).slot_for(self.at),
                 Pte::Locked | Pte::Settling(_) => relax(),
                 Pte::Dead => {
                     relax();
-                    self.restart();
+                    slot = self.space.root_slot(self.guard, self.at);
                 }
             }
         }
