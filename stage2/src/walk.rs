@@ -109,7 +109,7 @@ impl<'g, M: TableMemory> Walk<'g, M> {
 
     /// The last entry on the way to the current address: empty, an annotation
     /// or a leaf. The same again, read anew, until [`Self::pass`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry(&mut self) -> Option<Entry<'g, M>> {
         if self.is_done() {
             return None;
