@@ -16,7 +16,7 @@ use crate::seed::{Quality, Seeds};
 use crate::smp::{self, Team};
 use crate::terminal::{self, say};
 use crate::vgic::Version;
-use crate::{arch, irq, lifecycle, machine, percpu, vm};
+use crate::{arch, irq, lifecycle, machine, percpu, vm, watchdog};
 use core::fmt::Display;
 use platform::board::Region;
 use platform::board::{Board, GicInfo};
@@ -79,6 +79,7 @@ pub fn bring_up(device_tree: u64) -> Hardware {
     set_reset(&board);
     greet(&board);
     set_clock(&board);
+    watchdog::adopt(&board);
     add_memory(&board, tree);
     terminal::stage(4);
     let gic = irq::init(&board).unwrap_or_else(|error| give_up(error));
