@@ -180,6 +180,9 @@ impl Machines {
         let directory = layout.build().join("test").join(file_name(place.name));
         fs::create_dir_all(&directory)?;
         let mut script = Script::default();
+        if place.start == Start::NoFirmware {
+            script.expect("started at EL3: no firmware")?;
+        }
         for (pattern, answer) in SCRIPT {
             script.expect(pattern)?;
             script.send(answer)?;
