@@ -5,6 +5,7 @@
 //! guests see is the least that any CPU has, so nobody may run a guest before
 //! everybody has reported: the others sleep until [`release`].
 
+use crate::errata::{self, Effects, Midr};
 use crate::percpu::{self, MAX_CPUS};
 use crate::terminal::say;
 use crate::trap::sysreg::IdView;
@@ -24,8 +25,15 @@ use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize};
 /// How long a CPU may take to report, in seconds.
 const PATIENCE_SECONDS: u64 = 5;
 
-/// Each CPU's ID registers, once it is up.
-static REPORTS: [Once<HostId>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+/// What each CPU is, once it is up.
+static REPORTS: [Once<Report>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+
+/// What a CPU says of itself.
+#[derive(Clone, Copy)]
+struct Report {
+    ids: HostId,
+    midr: Midr,
+}
 
 /// What the CPUs agree on.
 static TEAM: Once<Team> = Once::new();
@@ -52,8 +60,8 @@ impl Team {
             Fwb::On => ForceWriteBack::Yes,
             Fwb::Off => ForceWriteBack::No,
         };
-        if let Some(host) = REPORTS.get(index).and_then(Once::get) {
-            arch::init_cpu(host, &self.ids, force);
+        if let Some(report) = REPORTS.get(index).and_then(Once::get) {
+            arch::init_cpu(&report.ids, &self.ids, force);
         }
     }
 }
@@ -83,7 +91,22 @@ pub fn bring_up(board: &Board<'_>, gic: Version) -> &'static Team {
         percpu::register(index, cpu.mpidr);
         start(board, cpu, index);
     }
-    TEAM.call_once(|| agree(gic, &reports()))
+    let reports = reports();
+    let team = TEAM.call_once(|| agree(gic, &reports));
+    say_errata(&reports);
+    team
+}
+
+/// One line per erratum of each model of core.
+fn say_errata(reports: &[(usize, Report)]) {
+    for (place, (index, report)) in reports.iter().enumerate() {
+        let is_first = reports.iter().take(place).all(|(_, before)| before.midr != report.midr);
+        if is_first {
+            for erratum in report.midr.errata() {
+                say!("CPU {index} ({}) has erratum {}: {}", report.midr, erratum.number, erratum.effect);
+            }
+        }
+    }
 }
 
 fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
@@ -116,10 +139,14 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
     }
 }
 
-/// Puts this CPU's ID registers on record: it is up.
+/// Puts on record what this CPU is: it is up.
 fn report(index: usize) {
     if let Some(slot) = REPORTS.get(index) {
-        slot.call_once(arch::host_id);
+        slot.call_once(|| {
+            let report = Report { ids: arch::host_id(), midr: Midr::new(arch::midr()) };
+            errata::note(report.midr);
+            report
+        });
     }
 }
 
@@ -142,22 +169,23 @@ pub fn release() {
     arch::send_event();
 }
 
-/// Those that are up: index and ID registers. Each is asked once, so that one
-/// that reports this late is counted in everything or in nothing.
-fn reports() -> Vec<(usize, HostId)> {
+/// Those that are up. Each is asked once, so that one that reports this late is
+/// counted in everything or in nothing.
+fn reports() -> Vec<(usize, Report)> {
     REPORTS.iter().enumerate().filter_map(|(index, report)| Some((index, *report.get()?))).collect()
 }
 
 /// The least that any of these CPUs has.
-fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
-    let hosts: Vec<HostId> = cpus.iter().map(|&(_, host)| host).collect();
+fn agree(gic: Version, cpus: &[(usize, Report)]) -> Team {
+    let hosts: Vec<HostId> = cpus.iter().map(|(_, report)| report.ids).collect();
+    let errata = Effects::of(cpus.iter().map(|(_, report)| report.midr));
     let cpus = cpus.iter().fold(0, |bits, &(index, _)| bits | 1 << index);
     let least =
         |register, shift: u32| hosts.iter().map(|host| host.get(register) >> shift & 0xf).min().unwrap_or(0);
     let pa_size = PaSize::from_parange(least(ID_AA64MMFR0_EL1, 0)).unwrap_or(PaSize::Bits32);
     let features = Features {
         fwb: if least(ID_AA64MMFR2_EL1, 40) >= 1 { Fwb::On } else { Fwb::Off },
-        access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 {
+        access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 && errata.allow_access_flag() {
             AccessFlag::Hardware
         } else {
             AccessFlag::Software
@@ -170,7 +198,8 @@ fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
 
 #[cfg(test)]
 mod tests {
-    use super::{Team, agree};
+    use super::{Report, Team, agree};
+    use crate::errata::Midr;
     use crate::trap::sysreg::id::HostId;
     use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
     use crate::vgic::Version;
@@ -191,9 +220,19 @@ mod tests {
         host(5, 2 << 4 | 2, 1 << 40)
     }
 
+    /// Cores without errata.
     fn team(hosts: &[HostId]) -> Team {
-        let cpus: Vec<_> = hosts.iter().copied().enumerate().collect();
+        let report = |&ids| Report { ids, midr: Midr::new(0x000f_0510) };
+        let cpus: Vec<_> = hosts.iter().map(report).enumerate().collect();
         agree(Version::V3, &cpus)
+    }
+
+    #[test]
+    fn one_cpu_with_a_broken_access_flag_is_enough_to_do_without() {
+        let (max, ampere_one) = (Midr::new(0x000f_0510), Midr::new(0xc00f_ac30));
+        let cpus = [max, ampere_one, max].map(|midr| Report { ids: newest(), midr });
+        let cpus: Vec<_> = cpus.into_iter().enumerate().collect();
+        assert_eq!(agree(Version::V3, &cpus).features.access_flag, AccessFlag::Software);
     }
 
     #[test]
@@ -240,7 +279,8 @@ mod tests {
 
     #[test]
     fn a_cpu_left_out_is_not_among_them() {
-        let team = agree(Version::V2, &[(0, newest()), (3, newest())]);
+        let report = Report { ids: newest(), midr: Midr::new(0x000f_0510) };
+        let team = agree(Version::V2, &[(0, report), (3, report)]);
         assert_eq!(team.cpus, 0b1001);
     }
 }

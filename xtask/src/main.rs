@@ -4,6 +4,7 @@
 //! `test` and `bench` (in QEMU). `make` is the menu over it.
 
 mod bench;
+mod board;
 mod bundle;
 mod console;
 mod cpio;
@@ -60,11 +61,11 @@ enum Task {
         #[arg(short, long, value_name = "FILE", default_value = "build/bundle")]
         output: PathBuf,
     },
-    /// Say what the hypervisor would say to a vms.toml
+    /// Say what the hypervisor would say to a vms.toml, to a board, or to both
     Check {
         /// The guests
         #[arg(value_name = "VMS.TOML")]
-        manifest: PathBuf,
+        manifest: Option<PathBuf>,
         /// The board's device tree; without it, a board with enough of everything
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
@@ -109,7 +110,7 @@ fn run(task: Task) -> Result<()> {
             step::note(&format!("{} is packed into {}", manifest.display(), output.display()));
             Ok(())
         }
-        Task::Check { manifest, dtb } => bundle::check(&layout, &manifest, dtb.as_deref()),
+        Task::Check { manifest, dtb } => bundle::check(&layout, manifest.as_deref(), dtb.as_deref()),
         Task::Flash(options) => flash::run(&layout, &options),
         Task::Run(options) => run::run(&layout, &options),
         Task::Decode { file } => {

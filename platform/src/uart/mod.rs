@@ -79,6 +79,19 @@ impl Kind {
         })
     }
 
+    /// What a person calls it; [`Self::of_name`] knows all but the spacings that no name is for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pl011 => "pl011",
+            Self::Bcm2835Aux => "bcm2835-aux",
+            Self::Imx => "imx",
+            Self::Lpuart => "lpuart",
+            Self::Ns16550(Spacing { width: Width::Byte, .. }) => "ns16550",
+            Self::Ns16550(Spacing { width: Width::Word, .. }) => "ns16550-32",
+            Self::Cadence => "cadence",
+        }
+    }
+
     /// The kind that a person means by `name` on the command line.
     fn of_name(name: &[u8]) -> Option<Self> {
         Some(match name {

@@ -199,6 +199,7 @@ nothing! {
     set_counter_frequency(u32);
     set_guest_mpidr(u64);
     set_stage2(u64, u64);
+    stop_guest_walks();
     write_guest_exception(u64, u64, u64, Option<u64>);
     init_gic_cpu_interface();
     drop_priority(u32);
@@ -243,6 +244,7 @@ fixed! {
     host_id() -> HostId = HostId::read_with(|_| 0);
     random() -> Option<u64> = None;
     cpu_index() -> usize = 0;
+    midr() -> u64 = 0;
     mpidr() -> u64 = 0;
     emergency_stack_end(usize) -> usize = 0;
     handoff() -> Handoff = Handoff { dtb_size: 0, console: None, firmware: Firmware::Present };
