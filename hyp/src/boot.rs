@@ -75,7 +75,7 @@ pub fn bring_up(device_tree: u64) -> Hardware {
     open_console(&handoff);
     terminal::stage(3);
     let tree = Region { base: device_tree, size: handoff.dtb_size };
-    let board = read_board(tree);
+    let board = read_board(tree, handoff.firmware);
     set_reset(&board);
     greet(&board);
     set_clock(&board);
@@ -86,6 +86,7 @@ pub fn bring_up(device_tree: u64) -> Hardware {
     irq::init_cpu().unwrap_or_else(|error| give_up(error));
     terminal::stage(5);
     let team = smp::bring_up(&board, gic);
+    say!("{team}");
     Hardware { board, gic, team }
 }
 
@@ -125,19 +126,16 @@ fn open_console(handoff: &arch::Handoff) {
 }
 
 /// The board's facts from the device tree, or the end.
-fn read_board(tree: Region) -> Board<'static> {
-    if tree.size == 0 {
-        give_up(
-            "no device tree: x0 must hold its address at entry (QEMU: -dtb FILE; U-Boot: booti IMAGE - DTB; \
-             Raspberry Pi: leave device_tree alone in config.txt)",
-        );
-    }
+fn read_board(tree: Region, firmware: arch::Firmware) -> Board<'static> {
     if let Err(error) = arch::map_memory(tree.base, tree.size) {
         give_up(error);
     }
-    let board = Board::from_dt(arch::physical_bytes(tree)).unwrap_or_else(|error| give_up(error));
+    let mut board = Board::from_dt(arch::physical_bytes(tree)).unwrap_or_else(|error| give_up(error));
     for problem in board.problems() {
         say!("device tree: {problem}");
+    }
+    if firmware == arch::Firmware::Absent && board.psci.take().is_some() {
+        say!("started at EL3: no firmware is there to answer PSCI calls");
     }
     board
 }

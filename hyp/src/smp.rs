@@ -15,6 +15,7 @@ use crate::vgic::Version;
 use crate::{arch, create, watchdog};
 use alloc::vec::Vec;
 use arch::ForceWriteBack;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use platform::board::{Board, Cpu, Enable};
 use platform::psci;
@@ -65,6 +66,22 @@ impl Team {
     }
 }
 
+/// What is in use, in words: two boards may differ in it, and a report should say which was which.
+impl fmt::Display for Team {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access_flag = match self.features.access_flag {
+            AccessFlag::Hardware => "hardware",
+            AccessFlag::Software => "software",
+        };
+        let vmid = match self.features.vmid {
+            VmidSize::Bits16 => 16,
+            VmidSize::Bits8 => 8,
+        };
+        let (cpus, bits) = (self.cpus.count_ones(), self.pa_size.bits());
+        write!(f, "{cpus} CPU(s), {bits}-bit addresses, {vmid}-bit VMIDs, access flag set by {access_flag}")
+    }
+}
+
 /// Starts every other CPU and waits for them. One that does not come up is
 /// named and left out.
 pub fn bring_up(board: &Board<'_>, gic: Version) -> &'static Team {
@@ -77,7 +94,6 @@ pub fn bring_up(board: &Board<'_>, gic: Version) -> &'static Team {
     let reports = reports();
     let team = TEAM.call_once(|| agree(gic, &reports));
     say_errata(&reports);
-    say_features(&team.features);
     team
 }
 
@@ -91,17 +107,6 @@ fn say_errata(reports: &[(usize, Report)]) {
             }
         }
     }
-}
-
-/// What guests' memory is managed with: boards differ in it, and nothing else shows.
-fn say_features(features: &Features) {
-    say!(
-        "stage 2: access flags are set by {}",
-        match features.access_flag {
-            AccessFlag::Hardware => "hardware",
-            AccessFlag::Software => "software",
-        }
-    );
 }
 
 fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
@@ -258,6 +263,18 @@ mod tests {
         assert_eq!(
             (team.features.fwb, team.features.access_flag, team.features.vmid),
             (Fwb::On, AccessFlag::Software, VmidSize::Bits8)
+        );
+    }
+
+    #[test]
+    fn what_is_in_use_is_said() {
+        assert_eq!(
+            team(&[newest(), host(2, 0, 0)]).to_string(),
+            "2 CPU(s), 40-bit addresses, 8-bit VMIDs, access flag set by software"
+        );
+        assert_eq!(
+            team(&[newest()]).to_string(),
+            "1 CPU(s), 48-bit addresses, 16-bit VMIDs, access flag set by hardware"
         );
     }
 

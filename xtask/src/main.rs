@@ -9,12 +9,14 @@ mod bundle;
 mod console;
 mod cpio;
 mod expect;
+mod flash;
 mod flatten;
 mod frames;
 mod image;
 mod kernel;
 mod layout;
 mod log;
+mod no_firmware;
 mod process;
 mod qemu;
 mod run;
@@ -68,6 +70,8 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
     },
+    /// Write what goes onto a board's boot partition
+    Flash(flash::Options),
     /// Build and boot in QEMU
     Run(Box<run::Options>),
     /// Decode the lines that the command `log` of the hypervisor's prompt printed
@@ -95,7 +99,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     let layout = Layout::find();
     match task {
-        Task::Setup => setup::ensure(&layout, &[Part::Rust, Part::Qemu, Part::Debian]),
+        Task::Setup => setup::ensure(&layout, &[Part::Rust, Part::Qemu, Part::Debian, Part::UBoot]),
         Task::Image => {
             setup::ensure(&layout, &[Part::Rust])?;
             image::hypervisor(&layout)?;
@@ -107,6 +111,7 @@ fn run(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Check { manifest, dtb } => bundle::check(&layout, manifest.as_deref(), dtb.as_deref()),
+        Task::Flash(options) => flash::run(&layout, &options),
         Task::Run(options) => run::run(&layout, &options),
         Task::Decode { file } => {
             let text = file.map_or_else(|| io::read_to_string(io::stdin()), fs::read_to_string)?;

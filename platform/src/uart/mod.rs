@@ -13,6 +13,7 @@ mod imx;
 mod lpuart;
 mod ns16550;
 mod pl011;
+pub mod well_known;
 
 use crate::{
     dt::{Node, Trigger, word},

@@ -25,9 +25,6 @@ const RECIPE: &str = "debian recipe 3";
 /// Raise it when what is below `.cache/device-trees` must be made anew.
 const TREES_RECIPE: &str = "device trees recipe 1";
 
-/// Device trees of the boards that QEMU emulates but has no tree for, below the package's directory of trees.
-const DEVICE_TREES: [&str; 2] = ["broadcom/bcm2711-rpi-4-b.dtb", "freescale/imx8mp-evk.dtb"];
-
 /// What runs first in the guest. The line it prints is what scripts wait for.
 const INIT: &str = include_str!("guest-init.sh");
 
@@ -95,11 +92,6 @@ fn install_guest(package: &Unpacked, fresh: &Path, home: &Path) -> Result<()> {
     }
     fs::write(fresh.join("Image"), image)?;
     fs::write(fresh.join("initrd"), initrd(&fs::read(busybox_file(&package.root)?)?))?;
-    for tree in DEVICE_TREES.map(|tree| package.trees().join(tree)) {
-        let name = tree.file_name().unwrap_or_default();
-        fs::copy(&tree, fresh.join(name))
-            .with_context(|| format!("{} holds no {}", package.kernel, tree.display()))?;
-    }
     fs::write(fresh.join("kernel-package"), format!("{}\n", package.kernel))?;
     stamp::install(fresh, home, RECIPE)
 }
