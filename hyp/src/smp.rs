@@ -124,7 +124,11 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
                 return;
             }
         }
-        (Enable::Psci | Enable::Unknown, _) => {
+        (Enable::Psci, None) => {
+            say!("CPU {index} ({:#x}) left out: no PSCI firmware is there to start it", cpu.mpidr);
+            return;
+        }
+        (Enable::Unknown, _) => {
             say!("CPU {index} ({:#x}) left out: the device tree does not say how to start it", cpu.mpidr);
             return;
         }
