@@ -16,10 +16,10 @@ use crate::seed::{Quality, Seeds};
 use crate::smp::{self, Team};
 use crate::terminal::{self, say};
 use crate::vgic::Version;
-use crate::{arch, irq, lifecycle, machine, percpu, vm};
+use crate::{arch, irq, lifecycle, machine, percpu, vm, watchdog};
 use core::fmt::Display;
 use platform::board::Region;
-use platform::board::{Board, GicInfo};
+use platform::board::{Board, GicInfo, Severity};
 use platform::reset::Reset;
 
 /// Names what a program on this library does with its CPUs, once they are at the
@@ -78,7 +78,9 @@ pub fn bring_up(device_tree: u64) -> Hardware {
     let board = read_board(tree, handoff.firmware);
     set_reset(&board);
     greet(&board);
+    refuse_unusable(&board);
     set_clock(&board);
+    watchdog::adopt(&board);
     add_memory(&board, tree);
     terminal::stage(4);
     let gic = irq::init(&board).unwrap_or_else(|error| give_up(error));
@@ -142,6 +144,13 @@ fn read_board(tree: Region, firmware: arch::Firmware) -> Board<'static> {
 fn set_reset(board: &Board<'_>) {
     if let Some(reset) = Reset::of(board, |region| arch::map_registers(region).ok()) {
         machine::set_reset(reset);
+    }
+}
+
+/// Ends here if the device tree lacks something that no guest can do without. What it is has been said.
+fn refuse_unusable(board: &Board<'_>) {
+    if board.problems().any(|problem| problem.severity() == Severity::Fatal) {
+        give_up("this device tree lacks what guests can't do without: see the lines above");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::id::{GuestShape, HostId};
 use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
 use crate::vgic::Version;
-use crate::{arch, create};
+use crate::{arch, create, watchdog};
 use alloc::vec::Vec;
 use arch::ForceWriteBack;
 use core::fmt;
@@ -139,6 +139,7 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
             say!("CPU {index} ({:#x}) left out: no sign of life after {PATIENCE_SECONDS} s", cpu.mpidr);
             return;
         }
+        watchdog::poll(arch::counter());
         core::hint::spin_loop();
     }
 }

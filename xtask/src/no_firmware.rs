@@ -22,6 +22,9 @@ use crate::qemu::{self, Boot, Machine};
 pub(crate) enum Tree {
     /// The address of the machine's device tree.
     Passed,
+    /// That of the machine's device tree, in which properties with this value end in another letter. So one fact is
+    /// missing, and all else is as it was.
+    Misspelt(&'static str),
     /// Zero.
     Absent,
 }
@@ -51,10 +54,13 @@ pub(crate) fn command(
     }
     let x0 = match tree {
         Tree::Absent => 0,
-        Tree::Passed => {
+        Tree::Passed | Tree::Misspelt(_) => {
             let file = directory.join("no-firmware.dtb");
             let dump = ["-M".to_owned(), format!("dumpdtb={}", file.display())];
             process::quietly(&mut qemu::command(layout, machine, boot, &dump))?;
+            if let Tree::Misspelt(word) = tree {
+                fs::write(&file, misspelt(fs::read(&file)?, word))?;
+            }
             load(&file, TREE);
             TREE
         }
@@ -64,6 +70,17 @@ pub(crate) fn command(
     load(&file, STUB);
     command.arg("-device").arg(format!("loader,addr={STUB:#x},cpu-num=0"));
     Ok(command)
+}
+
+/// `blob`, in which each property that begins with the string `word` has another letter at its end.
+fn misspelt(mut blob: Vec<u8>, word: &str) -> Vec<u8> {
+    let string = [word.as_bytes(), b"\0"].concat();
+    let places = blob.windows(string.len()).enumerate().filter(|(_, window)| *window == string);
+    // Values begin at words.
+    let values = places.map(|(place, _)| place).filter(|place| place.is_multiple_of(4));
+    let last_letters: Vec<usize> = values.map(|place| place + word.len() - 1).collect();
+    last_letters.into_iter().for_each(|place| blob[place] ^= 1);
+    blob
 }
 
 /// Code that enters the image with `x0`.
@@ -77,7 +94,13 @@ fn stub(x0: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::stub;
+    use super::{misspelt, stub};
+
+    #[test]
+    fn only_values_are_misspelt() {
+        let blob = misspelt(b"memory\0\0memory@0a-memory\0".to_vec(), "memory");
+        assert_eq!(blob, b"memorx\0\0memory@0a-memory\0");
+    }
 
     #[test]
     fn stub_passes_the_tree_and_jumps_to_the_image() {
