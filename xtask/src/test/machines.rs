@@ -110,7 +110,8 @@ const PLACES: [Place; 12] = [
         end: End::AllSeen,
         ..A72
     },
-    Place { name: "virt by u-boot gicv3 cortex-a72", start: Start::UBoot, ..A72 },
+    // It counts down, and reads the card through an emulated disk.
+    Place { name: "virt by u-boot gicv3 cortex-a72", start: Start::UBoot, seconds: 180, ..A72 },
     // The CPUs that wait to be started take the emulator's time.
     Place { name: "raspi4b", board: Board::Raspi4b, seconds: 180, ..A72 },
     Place {
