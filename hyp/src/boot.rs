@@ -219,6 +219,7 @@ fn create_vms(hardware: &Hardware) {
             _ => None,
         },
         features: team.features,
+        tlb: team.tlb,
         pa_size: team.pa_size,
         cpus: team.cpus,
         timer_hz: board.timer.frequency,

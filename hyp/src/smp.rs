@@ -5,12 +5,14 @@
 //! guests see is the least that any CPU has, so nobody may run a guest before
 //! everybody has reported: the others sleep until [`release`].
 
-use crate::errata::{self, Effects, Midr};
+use crate::errata::{Effect, Effects, Midr};
 use crate::percpu::{self, MAX_CPUS};
 use crate::terminal::say;
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::id::{GuestShape, HostId};
-use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
+use crate::trap::sysreg::register::{
+    ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
+};
 use crate::vgic::Version;
 use crate::{arch, create, watchdog};
 use alloc::vec::Vec;
@@ -20,7 +22,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use platform::board::{Board, Cpu, Enable};
 use platform::psci;
 use spin::Once;
-use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize};
+use stage2::tlbi::{Completion, Platform, Support};
+use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize, Xnx};
 
 /// How long a CPU may take to report, in seconds.
 const PATIENCE_SECONDS: u64 = 5;
@@ -49,6 +52,8 @@ pub struct Team {
     pub ids: IdView,
     /// Stage-2 features of every CPU.
     pub features: Features,
+    /// What TLB maintenance every CPU offers, and what any of them asks for.
+    pub tlb: Platform,
     /// Physical address size of every CPU.
     pub pa_size: PaSize,
 }
@@ -147,11 +152,7 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
 /// Puts on record what this CPU is: it is up.
 fn report(index: usize) {
     if let Some(slot) = REPORTS.get(index) {
-        slot.call_once(|| {
-            let report = Report { ids: arch::host_id(), midr: Midr::new(arch::midr()) };
-            errata::note(report.midr);
-            report
-        });
+        slot.call_once(|| Report { ids: arch::host_id(), midr: Midr::new(arch::midr()) });
     }
 }
 
@@ -187,7 +188,9 @@ fn agree(gic: Version, cpus: &[(usize, Report)]) -> Team {
     let cpus = cpus.iter().fold(0, |bits, &(index, _)| bits | 1 << index);
     let least =
         |register, shift: u32| hosts.iter().map(|host| host.get(register) >> shift & 0xf).min().unwrap_or(0);
+    // Guests have no use for more than 48 bits, nor for the longer descriptors.
     let pa_size = PaSize::from_parange(least(ID_AA64MMFR0_EL1, 0)).unwrap_or(PaSize::Bits32);
+    let pa_size = pa_size.min(PaSize::Bits48);
     let features = Features {
         fwb: if least(ID_AA64MMFR2_EL1, 40) >= 1 { Fwb::On } else { Fwb::Off },
         access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 && errata.allow_access_flag() {
@@ -196,9 +199,21 @@ fn agree(gic: Version, cpus: &[(usize, Report)]) -> Team {
             AccessFlag::Software
         },
         vmid: if least(ID_AA64MMFR1_EL1, 4) >= 2 { VmidSize::Bits16 } else { VmidSize::Bits8 },
+        xnx: if least(ID_AA64MMFR1_EL1, 28) >= 1 { Xnx::Present } else { Xnx::Absent },
+        ..Features::BASE
+    };
+    let tlb = Platform {
+        range_operations: if least(ID_AA64ISAR0_EL1, 56) >= 2 { Support::Present } else { Support::Absent },
+        level_hints: if least(ID_AA64MMFR2_EL1, 48) >= 1 { Support::Present } else { Support::Absent },
+        completion: if errata.has(Effect::IncompleteInvalidation) {
+            Completion::Repeated
+        } else {
+            Completion::Once
+        },
+        ..Platform::BASE
     };
     let ids = IdView::new(&hosts, GuestShape { ipa_bits: create::ipa_bits(pa_size), gic });
-    Team { cpus, ids, features, pa_size }
+    Team { cpus, ids, features, tlb, pa_size }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!
 //! | effect | what is done about it |
 //! |---|---|
-//! | [`Effect::IncompleteInvalidation`] | TLB maintenance is to be repeated: [`repeat_tlbi`], which holds for the CPUs that have come up ([`note`]) |
+//! | [`Effect::IncompleteInvalidation`] | a completed TLB invalidation is followed by one more, broadcast and completed, once per batch: [`stage2::tlbi::Completion`] |
 //! | [`Effect::SpeculativeTranslation`] | nothing that depends on it: every core is switched between vCPUs with its walks stopped (`arch::stop_guest_walks`) |
 //! | [`Effect::AccessFlag`] | access flags are set by software on the whole machine: [`Effects::allow_access_flag`] |
 //! | [`Effect::DirtyState`] | so are dirty states: [`Effects::allow_dirty_state`] |
@@ -17,7 +17,6 @@
 mod table;
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, Ordering};
 
 pub use table::{Effect, Erratum};
 use table::{Revision, TABLE};
@@ -87,21 +86,6 @@ impl Effects {
     pub const fn allow_dirty_state(self) -> bool {
         self.allow_access_flag() && !self.has(Effect::DirtyState)
     }
-}
-
-/// The effects on the CPUs that have come up.
-static PRESENT: AtomicU8 = AtomicU8::new(0);
-
-/// A CPU of this model comes up. It calls this before it reports in, and so before it runs a guest.
-pub fn note(midr: Midr) {
-    // Relaxed: who acts on it has seen that report.
-    PRESENT.fetch_or(Effects::of([midr]).0, Ordering::Relaxed);
-}
-
-/// Whether a completed TLB invalidation must be followed by one more, broadcast and completed, on this machine: once
-/// per batch, whatever it invalidates.
-pub fn repeat_tlbi() -> bool {
-    Effects(PRESENT.load(Ordering::Relaxed)).has(Effect::IncompleteInvalidation)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::{Effect, Effects, Midr, note, repeat_tlbi};
+use super::{Effect, Effects, Midr};
 use std::vec::Vec;
 
 /// MIDR_EL1 of an Arm core.
@@ -78,13 +78,4 @@ fn every_effect_has_its_own_bit() {
 fn unknown_core_is_printed_as_its_register() {
     assert_eq!(Midr::new(0x000f_0510).to_string(), "core 0x000f0510");
     assert_eq!(RASPBERRY_PI_4.to_string(), "Cortex-A72 r0p3");
-}
-
-#[test]
-fn tlb_maintenance_is_repeated_once_an_affected_cpu_is_up() {
-    note(RASPBERRY_PI_4);
-    assert!(!repeat_tlbi());
-    note(RASPBERRY_PI_5);
-    note(A53);
-    assert!(repeat_tlbi());
 }

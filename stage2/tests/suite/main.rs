@@ -5,10 +5,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod age;
+mod dirty;
 mod encoding;
+mod fault;
+mod guest;
+mod kit;
 mod machine;
 mod mapping;
+mod model;
+mod meddle;
 mod oracle;
 mod property;
+mod registers;
 mod teeth;
 mod threads;

@@ -17,6 +17,7 @@ use core::fmt;
 use platform::board::Region;
 use platform::mmio::Registers;
 use platform::uart::UartInfo;
+use stage2::tlbi::{Instruction, Instructions, Stage2Registers};
 
 /// See the target's.
 #[derive(Clone, Copy)]
@@ -47,6 +48,20 @@ pub struct FaultRegisters {
     pub far: u64,
     /// HPFAR_EL2.
     pub hpfar: u64,
+}
+
+/// See the target's.
+#[derive(Clone, Copy, Debug)]
+pub struct ThisCpu;
+
+impl Instructions for ThisCpu {
+    fn execute(&self, _: Instruction) {}
+
+    fn registers(&self) -> Stage2Registers {
+        Stage2Registers { vttbr: 0, vtcr: 0 }
+    }
+
+    fn set_registers(&self, _: Stage2Registers) {}
 }
 
 /// Physical memory can't be reached from here.
@@ -210,9 +225,7 @@ nothing! {
     arm_el2_timer(u64);
     disarm_el2_timer();
     flush_all_local();
-    flush_ipa(u64);
     flush_stage1_local();
-    flush_vmid();
     skip_guest_instruction(Esr);
 }
 
