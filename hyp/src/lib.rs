@@ -62,6 +62,7 @@
 //! | [`mem`] | the pool, stage-2 tables, guest memory, the heap |
 //! | [`terminal`], `commands`, [`log`], [`crash`] | the console on the UART, what the prompt does, log statements, crash records |
 //! | [`seed`] | random seeds for guests |
+//! | [`watchdog`] | the board's own, kept alive |
 //!
 //! # Lock order
 //!
@@ -112,3 +113,4 @@ pub mod vm;
 pub mod vpl011;
 pub mod vpsci;
 pub mod vtimer;
+pub mod watchdog;
