@@ -85,6 +85,7 @@ pub fn bring_up(device_tree: u64) -> Hardware {
     irq::init_cpu().unwrap_or_else(|error| give_up(error));
     terminal::stage(5);
     let team = smp::bring_up(&board, gic);
+    say!("{team}");
     Hardware { board, gic, team }
 }
 
@@ -125,12 +126,6 @@ fn open_console(handoff: &arch::Handoff) {
 
 /// The board's facts from the device tree, or the end.
 fn read_board(tree: Region) -> Board<'static> {
-    if tree.size == 0 {
-        give_up(
-            "no device tree: x0 must hold its address at entry (QEMU: -dtb FILE; U-Boot: booti IMAGE - DTB; \
-             Raspberry Pi: leave device_tree alone in config.txt)",
-        );
-    }
     if let Err(error) = arch::map_memory(tree.base, tree.size) {
         give_up(error);
     }
@@ -212,6 +207,7 @@ fn create_vms(hardware: &Hardware) {
             _ => None,
         },
         features: team.features,
+        tlb: team.tlb,
         pa_size: team.pa_size,
         cpus: team.cpus,
         timer_hz: board.timer.frequency,

@@ -11,7 +11,7 @@ use crate::guest::layout;
 use crate::lifecycle::Images;
 use crate::mem::guest::GuestMemory;
 use crate::mem::pool;
-use crate::mem::tables::{Frames, Machine};
+use crate::mem::tables::{self, EPOCHS, Frames};
 use crate::percpu::PER_CPU;
 use crate::seed::Seeds;
 use crate::terminal::{self, say};
@@ -24,6 +24,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use platform::board::Region;
+use stage2::tlbi::{Platform, Stage2Registers};
 use stage2::{Attributes, Features, Geometry, Ipa, IpaRange, PaSize, PhysAddr, Space};
 
 /// What VMs are made on.
@@ -36,6 +37,8 @@ pub struct Host<'a> {
     pub virtual_interface: Option<Region>,
     /// Stage-2 features of every CPU.
     pub features: Features,
+    /// What TLB maintenance every CPU offers, and what any of them asks for.
+    pub tlb: Platform,
     /// Physical address size of every CPU.
     pub pa_size: PaSize,
     /// CPUs that are up, one bit each.
@@ -101,7 +104,7 @@ fn create(
     let images = images(config, plan, host, seeds)?;
     let pieces = pool::allocate(plan.memory).map_err(|error| error.to_string())?;
     let memory = GuestMemory::new(layout::RAM_BASE, pieces);
-    let (vttbr, vtcr) = stage2_registers(map(&memory, host)?, id);
+    let Stage2Registers { vttbr, vtcr } = map(&memory, host, id)?;
     let vgic = Vgic::new(host.gic, plan.cpus.len());
     for index in 0..plan.cpus.len() {
         vgic.link_ppi(index, VTIMER, VTIMER);
@@ -124,25 +127,26 @@ fn create(
     Ok(vm)
 }
 
-/// VTTBR_EL2 and VTCR_EL2 of VM `id`. The handle ends here; the tables stay, as
-/// long as the VM, which is as long as the machine.
-fn stage2_registers(space: Space<Frames>, id: usize) -> (u64, u64) {
-    // VMID 0 is left unused, so that a VTTBR of 0 can't be mistaken for a VM's.
-    (space.root().bits() | (id as u64 + 1) << 48, space.vtcr())
-}
-
 /// The VM's stage 2: its memory, and GICV where a GICv2 guest looks for GICC.
 /// Everything else traps.
-fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Space<Frames>, String> {
+///
+/// Only the registers remain of it: the tables stay as long as the VM, which
+/// is as long as the machine.
+fn map(memory: &GuestMemory, host: &Host<'_>, id: usize) -> Result<Stage2Registers, String> {
     let geometry = Geometry::new(stage2::Granule::Kib4, ipa_bits(host.pa_size), host.pa_size)
         .map_err(|error| error.to_string())?;
     let space = Space::new(geometry, host.features, Frames).map_err(|error| error.to_string())?;
+    // VMID 0 is left unused, so that a VTTBR of 0 can't be mistaken for a VM's.
+    let vmid = id as u16 + 1;
+    let maintenance = tables::maintenance(&space, vmid, host.tlb);
+    let cpu = EPOCHS.register().ok_or("no CPU is left to look into tables")?;
+    let guard = cpu.pin();
     let map = |ipa: u64, region: Region, attributes| {
         let range = Ipa::try_new(ipa).and_then(|start| IpaRange::new(start, region.size));
         let (Some(range), Some(output)) = (range, PhysAddr::try_new(region.base)) else {
             return Err(String::from("an address is beyond what stage 2 can hold"));
         };
-        space.map(range, output, attributes, &Machine).map_err(|error| error.to_string())
+        space.map(&guard, range, output, attributes, &maintenance).map_err(|error| error.to_string())
     };
     for (ipa, piece) in memory.pieces() {
         map(ipa, piece, Attributes::RAM)?;
@@ -151,7 +155,7 @@ fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Space<Frames>, String> {
         let size = interface.size.min(layout::GICC_SIZE);
         map(layout::GICC_BASE, Region { size, ..interface }, Attributes::DEVICE)?;
     }
-    Ok(space)
+    Ok(tables::registers(&space, vmid))
 }
 
 /// What the VM's memory holds at each start.

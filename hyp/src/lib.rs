@@ -43,6 +43,7 @@
 //! | [`bundle`] | the file with the guests: cpio, `vms.toml`, admission |
 //! | [`guest`] | a guest's address map, device tree, and where its images go |
 //! | [`exit`] | what ESR_EL2 says |
+//! | [`errata`] | which cores do not do what the manual says |
 //! | [`vgic`], [`vpl011`], [`vpsci`], [`vtimer`] | what a guest sees: interrupt controller, UART, firmware, physical timer |
 //! | [`trap`]`::{advance, controls, inject, smccc, sysreg}` | what a trap means, and which there are |
 //! | [`console`] | many consoles, a prompt and a log on one UART |
@@ -89,6 +90,7 @@ mod commands;
 pub mod console;
 pub mod crash;
 pub mod create;
+pub mod errata;
 pub mod exit;
 pub mod guest;
 pub mod irq;

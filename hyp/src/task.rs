@@ -93,6 +93,7 @@ impl Task {
     /// Moves the vCPU into the processor. The one before it is out.
     pub fn load(&mut self, authentication: PointerAuthentication) {
         let (vm, vcpu) = (self.vcpu.vm, self.vcpu);
+        arch::stop_guest_walks();
         arch::set_stage2(vm.vttbr, vm.vtcr);
         arch::set_guest_mpidr(vcpu.mpidr());
         self.el1.load(authentication);

@@ -15,9 +15,10 @@ use core::fmt;
 
 /// Widest address either type can hold, in bits.
 ///
-/// No geometry is this wide (the widest planned is 52 bits): the room above
-/// lets the exclusive end of a range at the very top be an address as well.
-pub const ADDRESS_BITS: u32 = 56;
+/// No space is this wide: the widest has 52 bits. The room above lets the
+/// exclusive end of a range at the very top be an address as well, even if the
+/// range is what a whole level 0 table of 16 KiB pages could translate.
+pub const ADDRESS_BITS: u32 = 60;
 
 /// Gives an address type its checked constructors and its arithmetic.
 ///
@@ -36,7 +37,7 @@ macro_rules! address_type {
             pub const fn new(bits: u64) -> Self {
                 match Self::try_new(bits) {
                     Some(address) => address,
-                    None => panic!("an address has at most 56 bits"),
+                    None => panic!("an address has at most 60 bits"),
                 }
             }
 
@@ -193,21 +194,28 @@ impl fmt::Display for IpaRange {
 
 /// A level of lookup: 0 is nearest the root, 3 holds pages.
 ///
+/// The architecture has a level -1 as well. It serves stage 1 only: at stage 2,
+/// sixteen tables side by side at level 0 translate all of 52 bits.
+///
 /// Not ordered on purpose: "greater" would be read as both "larger entries"
 /// and "larger number".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// 512 GiB to an entry with 4 KiB pages; tables only.
+    /// 512 GiB to an entry with 4 KiB pages, 128 TiB with 16 KiB pages; does
+    /// not exist with 64 KiB pages.
     L0,
-    /// 1 GiB to an entry with 4 KiB pages.
+    /// 1 GiB, 64 GiB or 4 TiB to an entry, by the size of pages.
     L1,
-    /// 2 MiB to an entry with 4 KiB pages.
+    /// 2 MiB, 32 MiB or 512 MiB to an entry.
     L2,
     /// One page to an entry.
     L3,
 }
 
 impl Level {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 4;
+
     /// The architecture's number, which is also the one in a level hint.
     #[inline]
     pub const fn number(self) -> u32 {
@@ -229,17 +237,28 @@ impl Level {
             Self::L3 => None,
         }
     }
+
+    /// The level whose table descriptors lead to this one.
+    #[inline]
+    pub const fn previous(self) -> Option<Self> {
+        match self {
+            Self::L0 => None,
+            Self::L1 => Some(Self::L0),
+            Self::L2 => Some(Self::L1),
+            Self::L3 => Some(Self::L2),
+        }
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 mod tests {
-    use super::{ADDRESS_BITS, Ipa, IpaRange, PhysAddr};
+    use super::{ADDRESS_BITS, Ipa, IpaRange, Level, PhysAddr};
 
     const TOP: u64 = (1 << ADDRESS_BITS) - 1;
 
     #[test]
-    fn address_holds_56_bits_and_no_more() {
+    fn address_holds_60_bits_and_no_more() {
         assert_eq!(Ipa::try_new(TOP).map(Ipa::bits), Some(TOP));
         assert_eq!(Ipa::try_new(TOP + 1), None);
         assert_eq!(PhysAddr::try_new(u64::MAX), None);
@@ -282,6 +301,14 @@ mod tests {
         let low = IpaRange::new(Ipa::new(0), 0x1000).unwrap();
         let high = IpaRange::new(Ipa::new(0x3000), 0x1000).unwrap();
         assert_eq!(high.hull(low), IpaRange::new(Ipa::new(0), 0x4000).unwrap());
+    }
+
+    #[test]
+    fn next_and_previous_level_undo_each_other() {
+        for level in [Level::L0, Level::L1, Level::L2] {
+            assert_eq!(level.next().and_then(Level::previous), Some(level));
+        }
+        assert_eq!((Level::L0.previous(), Level::L3.next()), (None, None));
     }
 
     #[test]

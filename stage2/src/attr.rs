@@ -9,26 +9,39 @@
 //!
 //! # Encoding
 //!
-//! Lower attributes of a stage 2 block or page descriptor (Arm ARM,
-//! "Stage 2 memory region attributes" and "Stage 2 data accesses"):
+//! Attributes of a stage 2 block or page descriptor (Arm ARM, "Stage 2 memory
+//! region attributes" and "Stage 2 data accesses"), in the spelling of a
+//! [`Format`]:
 //!
-//! | bits  | field   | here                                             |
-//! |-------|---------|--------------------------------------------------|
-//! | 5:2   | MemAttr | [`MemoryType`], spelled by [`Fwb`]               |
-//! | 7:6   | S2AP    | [`Access`]: bit 6 read, bit 7 write              |
-//! | 9:8   | SH      | always inner shareable                           |
-//! | 10    | AF      | set: the mapping counts as used                  |
-//! | 51    | DBM     | clear until dirty state is tracked               |
-//! | 52    | Contig  | clear: entries are never fused                   |
-//! | 54:53 | XN      | [`Execute`]: 00 may, 10 never                    |
-//! | 58:55 |         | ours, carried along                              |
-//!
-//! Bit 53 belongs to FEAT_XNX. 00 and 10 mean the same with and without it.
+//! | bits  | field   | here                                                   |
+//! |-------|---------|--------------------------------------------------------|
+//! | 5:2   | MemAttr | [`MemoryType`], which [`Fwb`] decides how to spell     |
+//! | 7:6   | S2AP    | [`Access`]: bit 6 read, bit 7 write                    |
+//! | 9:8   | SH      | inner shareable; address bits with FEAT_LPA2           |
+//! | 10    | AF      | the mapping was used; new leaves have it set           |
+//! | 51    | DBM     | a clean leaf, with [`DirtyState::Hardware`]            |
+//! | 52    | Contig  | part of a contiguous set                               |
+//! | 54:53 | XN      | [`Execute`]; bit 53 with FEAT_XNX only                 |
+//! | 57:55 |         | ours, carried along                                    |
+//! | 58    |         | ours: a clean leaf, with [`DirtyState::WriteProtect`]  |
 //!
 //! The hardware treats Device and Normal Non-cacheable memory as outer
 //! shareable whatever SH says, so one value serves all types. It must be at
 //! least inner shareable for write-back memory: with non-shareable, a vCPU
-//! that moves to another CPU sees stale data.
+//! that moves to another CPU sees stale data. With FEAT_LPA2 the value comes
+//! from VTCR_EL2.SH0, which says the same.
+//!
+//! # Writable, and written to
+//!
+//! Bit 7 says two things at once when the writes to a leaf are tracked: a leaf
+//! that may be written to, but has not been since somebody last asked, is
+//! *clean* and has the bit clear. A mark, DBM or a bit of ours, tells it from
+//! a leaf that may not be written to. With DBM the walker sets bit 7 when the
+//! guest writes; with our mark the write faults, and software does the same.
+//! [`Permissions`] mean what is allowed: a clean leaf counts as writable there.
+
+use crate::format::{AddressFormat, Format};
+use crate::vtcr::{DirtyState, Xnx};
 
 /// How accesses to the memory behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,13 +82,30 @@ pub enum Access {
     ReadWrite,
 }
 
-/// Whether instructions may be fetched. A fetch also needs read access.
+/// Whether instructions may be fetched. This does not depend on [`Access`]: in
+/// AArch64, memory may be executed that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Execute {
     /// Never.
     Never,
     /// At EL1 and at EL0.
     Allowed,
+    /// At EL1 only; needs FEAT_XNX.
+    PrivilegedOnly,
+    /// At EL0 only; needs FEAT_XNX.
+    UnprivilegedOnly,
+}
+
+/// What is known of writes to the memory of a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dirty {
+    /// Writes are not allowed.
+    ReadOnly,
+    /// Writes are allowed and tracked, and there was none since the leaf was
+    /// [cleaned](crate::Leaf::cleaned).
+    Clean,
+    /// There was a write, or there may have been.
+    Dirty,
 }
 
 /// What a guest may do with the memory.
@@ -119,17 +149,29 @@ impl Attributes {
 pub(crate) const MEMATTR_SHIFT: u32 = 2;
 pub(crate) const MEMATTR: u64 = 0b1111 << MEMATTR_SHIFT;
 const S2AP_READ: u64 = 1 << 6;
-const S2AP_WRITE: u64 = 1 << 7;
+pub(crate) const S2AP_WRITE: u64 = 1 << 7;
 const SH_INNER: u64 = 0b11 << 8;
 pub(crate) const AF: u64 = 1 << 10;
 pub(crate) const DBM: u64 = 1 << 51;
 pub(crate) const CONTIGUOUS: u64 = 1 << 52;
-const XN: u64 = 1 << 54;
-const XN_FIELD: u64 = 0b11 << 53;
+const XN_SHIFT: u32 = 53;
+const XN: u64 = 0b11 << XN_SHIFT;
+/// The bits that the hardware leaves to software, [`WRITABLE`] among them.
 pub(crate) const SOFTWARE: u64 = 0b1111 << 55;
+/// What DBM says, where the hardware must not act on it.
+const WRITABLE: u64 = 1 << 58;
 
 /// The bits that [`Permissions`] decide.
-pub(crate) const PERMISSIONS: u64 = S2AP_READ | S2AP_WRITE | XN_FIELD;
+pub(crate) const PERMISSIONS: u64 = S2AP_READ | S2AP_WRITE | XN;
+
+/// The bit that tells a clean leaf from one that may not be written to.
+#[inline]
+pub(crate) const fn clean_mark(dirty: DirtyState) -> u64 {
+    match dirty {
+        DirtyState::WriteProtect => WRITABLE,
+        DirtyState::Hardware => DBM,
+    }
+}
 
 impl MemoryType {
     /// MemAttr in its place.
@@ -160,34 +202,73 @@ impl MemoryType {
     }
 }
 
-impl Permissions {
-    /// S2AP and XN in their places.
+impl Access {
+    /// Whether stores are allowed.
     #[inline]
-    pub(crate) const fn encode(self) -> u64 {
-        let access = match self.access {
-            Access::None => 0,
-            Access::ReadOnly => S2AP_READ,
-            Access::WriteOnly => S2AP_WRITE,
-            Access::ReadWrite => S2AP_READ | S2AP_WRITE,
-        };
-        let execute = match self.execute {
-            Execute::Never => XN,
-            Execute::Allowed => 0,
-        };
-        access | execute
+    pub const fn allows_writing(self) -> bool {
+        matches!(self, Self::WriteOnly | Self::ReadWrite)
     }
 
-    /// The permissions that these descriptor bits spell.
     #[inline]
-    const fn decode(bits: u64) -> Self {
-        let access = match (bits & S2AP_READ != 0, bits & S2AP_WRITE != 0) {
-            (false, false) => Access::None,
-            (true, false) => Access::ReadOnly,
-            (false, true) => Access::WriteOnly,
-            (true, true) => Access::ReadWrite,
+    const fn encode(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::ReadOnly => S2AP_READ,
+            Self::WriteOnly => S2AP_WRITE,
+            Self::ReadWrite => S2AP_READ | S2AP_WRITE,
+        }
+    }
+
+    #[inline]
+    const fn decode(bits: u64, dirty: DirtyState) -> Self {
+        match (bits & S2AP_READ != 0, bits & (S2AP_WRITE | clean_mark(dirty)) != 0) {
+            (false, false) => Self::None,
+            (true, false) => Self::ReadOnly,
+            (false, true) => Self::WriteOnly,
+            (true, true) => Self::ReadWrite,
+        }
+    }
+}
+
+impl Execute {
+    /// XN in its place.
+    ///
+    /// # Panics
+    ///
+    /// If it takes FEAT_XNX and there is none: CPUs without it would ignore
+    /// bit 53 and allow, or forbid, execution at both levels.
+    #[inline]
+    const fn encode(self, xnx: Xnx) -> u64 {
+        let xn: u64 = match (self, xnx) {
+            (Self::Allowed, _) => 0b00,
+            (Self::UnprivilegedOnly, Xnx::Present) => 0b01,
+            (Self::Never, _) => 0b10,
+            (Self::PrivilegedOnly, Xnx::Present) => 0b11,
+            (Self::PrivilegedOnly | Self::UnprivilegedOnly, Xnx::Absent) => {
+                panic!("EL0 and EL1 can't be told apart without FEAT_XNX")
+            }
         };
-        let execute = if bits & XN == 0 { Execute::Allowed } else { Execute::Never };
-        Self { access, execute }
+        xn << XN_SHIFT
+    }
+
+    /// What these descriptor bits spell, if it is one of ours.
+    #[inline]
+    const fn decode(bits: u64, xnx: Xnx) -> Option<Self> {
+        match ((bits & XN) >> XN_SHIFT, xnx) {
+            (0b00, _) => Some(Self::Allowed),
+            (0b01, Xnx::Present) => Some(Self::UnprivilegedOnly),
+            (0b10, _) => Some(Self::Never),
+            (0b11, Xnx::Present) => Some(Self::PrivilegedOnly),
+            _ => None,
+        }
+    }
+}
+
+impl Permissions {
+    /// S2AP and XN in their places, for a leaf that is not clean.
+    #[inline]
+    pub(crate) const fn encode(self, xnx: Xnx) -> u64 {
+        self.access.encode() | self.execute.encode(xnx)
     }
 }
 
@@ -195,51 +276,61 @@ impl Attributes {
     /// All attribute bits of a new leaf. AF is set: whoever maps memory is
     /// about to use it, and a first access must not cost a fault.
     #[inline]
-    pub(crate) const fn encode(self, fwb: Fwb) -> u64 {
-        self.memory.encode(fwb) | self.permissions.encode() | SH_INNER | AF
+    pub(crate) const fn encode(self, format: Format) -> u64 {
+        let shareability = match format.addresses() {
+            AddressFormat::Bits48 | AddressFormat::Lpa => SH_INNER,
+            AddressFormat::Lpa2 => 0,
+        };
+        self.memory.encode(format.fwb()) | self.permissions.encode(format.xnx()) | shareability | AF
     }
 
     /// What the attribute bits of a leaf spell, if this crate wrote them.
     #[inline]
-    pub(crate) const fn decode(bits: u64, fwb: Fwb) -> Option<Self> {
-        match MemoryType::decode(bits, fwb) {
-            Some(memory) => Some(Self { memory, permissions: Permissions::decode(bits) }),
-            None => None,
+    pub(crate) const fn decode(bits: u64, format: Format) -> Option<Self> {
+        let access = Access::decode(bits, format.dirty_state());
+        match (MemoryType::decode(bits, format.fwb()), Execute::decode(bits, format.xnx())) {
+            (Some(memory), Some(execute)) => {
+                Some(Self { memory, permissions: Permissions { access, execute } })
+            }
+            _ => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, Attributes, Execute, Fwb, MemoryType, Permissions};
+    use super::{Access, Execute, Fwb, MemoryType};
+    use crate::vtcr::{DirtyState, Xnx};
 
-    const TYPES: [MemoryType; 4] = [
-        MemoryType::NormalWriteBack,
-        MemoryType::NormalNonCacheable,
-        MemoryType::DeviceNGnRE,
-        MemoryType::DeviceNGnRnE,
-    ];
-    const ACCESSES: [Access; 4] = [Access::None, Access::ReadOnly, Access::WriteOnly, Access::ReadWrite];
+    // Whole leaves in every format are compared with the manual, and go round
+    // and back, in `tests/suite/encoding.rs`.
 
     #[test]
-    fn every_combination_survives_the_round_trip() {
-        for fwb in [Fwb::Off, Fwb::On] {
-            for memory in TYPES {
-                for access in ACCESSES {
-                    for execute in [Execute::Never, Execute::Allowed] {
-                        let attributes = Attributes { memory, permissions: Permissions { access, execute } };
-                        assert_eq!(Attributes::decode(attributes.encode(fwb), fwb), Some(attributes));
-                    }
-                }
-            }
+    fn write_back_of_the_other_fwb_setting_is_not_recognised() {
+        let memory = MemoryType::NormalWriteBack;
+        assert_eq!(MemoryType::decode(memory.encode(Fwb::On), Fwb::Off), None);
+        assert_eq!(MemoryType::decode(memory.encode(Fwb::Off), Fwb::On), None);
+    }
+
+    #[test]
+    fn execution_at_one_level_is_not_recognised_without_xnx() {
+        for execute in [Execute::PrivilegedOnly, Execute::UnprivilegedOnly] {
+            assert_eq!(Execute::decode(execute.encode(Xnx::Present), Xnx::Absent), None);
         }
     }
 
     #[test]
-    fn write_back_of_the_other_fwb_setting_is_not_recognised() {
-        let forced = Attributes::RAM.encode(Fwb::On);
-        assert_eq!(Attributes::decode(forced, Fwb::Off), None);
-        let combined = Attributes::RAM.encode(Fwb::Off);
-        assert_eq!(Attributes::decode(combined, Fwb::On), None);
+    #[should_panic(expected = "without FEAT_XNX")]
+    fn execution_at_one_level_is_never_written_without_xnx() {
+        let _ = Execute::PrivilegedOnly.encode(Xnx::Absent);
+    }
+
+    #[test]
+    fn mark_of_a_clean_leaf_counts_as_permission_to_write() {
+        for dirty in [DirtyState::WriteProtect, DirtyState::Hardware] {
+            let read = Access::ReadOnly.encode();
+            assert_eq!(Access::decode(read | super::clean_mark(dirty), dirty), Access::ReadWrite);
+            assert_eq!(Access::decode(read, dirty), Access::ReadOnly);
+        }
     }
 }

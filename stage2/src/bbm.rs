@@ -30,27 +30,24 @@
 //! removed this way, but by `detach.rs`.
 //!
 //! ```
-//! # use stage2::{arena::{Arena, Frame}, Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level};
-//! # use stage2::{Maintenance, PaSize, PhysAddr, Pte, Space};
-//! # struct NoTlb;
-//! # impl Maintenance for NoTlb {
-//! #     fn publish(&self) {}
-//! #     fn invalidate_leaf(&self, _: Ipa, _: Level) {}
-//! #     fn invalidate_range(&self, _: IpaRange) {}
-//! #     fn invalidate_all(&self) {}
-//! # }
+//! # use std::iter::repeat_with;
+//! # use stage2::{arena::{Arena, frame}, epoch::Epochs, Attributes, Features, Geometry, Granule, Ipa, IpaRange};
+//! # use stage2::{NoTlb, PaSize, PhysAddr, Pte, Space};
 //! # let maintenance = NoTlb;
-//! # let memory = Arena::new(PhysAddr::new(0x1000_0000), (0..8).map(|_| Frame::new()).collect::<Vec<_>>());
+//! # let epochs = Epochs::new();
+//! # let cpu = epochs.register().unwrap();
+//! # let memory = Arena::new(PhysAddr::new(0x1000_0000), repeat_with(frame).take(8).collect::<Vec<_>>(), &epochs);
 //! # let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40)?;
-//! # let space = Space::new(geometry, Features::BASE, &memory).unwrap();
+//! # let space = Space::new(geometry, Features::BASE, &memory)?;
 //! # let page = IpaRange::new(Ipa::new(0x4000_0000), 0x1000).unwrap();
-//! # space.map(page, PhysAddr::new(0x8000_0000), Attributes::RAM, &maintenance)?;
+//! # space.map(&cpu.pin(), page, PhysAddr::new(0x8000_0000), Attributes::RAM, &maintenance)?;
 //! // Move a page elsewhere (its contents have been copied already).
-//! let entry = space.entry(page.start()).expect("inside the space");
+//! let guard = cpu.pin();
+//! let entry = space.entry(&guard, page.start()).expect("inside the space");
 //! let new = space.leaf(entry.level(), PhysAddr::new(0x9000_0000), Attributes::RAM)?;
 //! let locked = entry.try_lock()?;
 //! locked.break_with(&maintenance).make(new, &maintenance);
-//! # assert_eq!(space.lookup(page.start()).unwrap().output, PhysAddr::new(0x9000_0000));
+//! # assert_eq!(space.lookup(&guard, page.start()).unwrap().output, PhysAddr::new(0x9000_0000));
 //! # space.destroy(&maintenance);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -106,10 +103,10 @@ use core::{fmt, mem};
 
 use crate::addr::{IpaRange, Level};
 use crate::attr;
-use crate::maint::Maintenance;
+use crate::maint::{Maintenance, Stale};
 use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
 use crate::table::{TableMemory, Unlinked};
-use crate::view::{Slot, View};
+use crate::view::Slot;
 
 /// Leaf bits that may change in place: permissions, access flag, dirty state
 /// and the software bits. Everything else (output address, memory type,
@@ -127,8 +124,9 @@ pub fn is_bbm_safe(old: Pte, new: Pte) -> bool {
         (Pte::Leaf(old), Pte::Leaf(new)) => {
             old.level() == new.level() && (old.encode().bits() ^ new.encode().bits()) & !CHANGEABLE == 0
         }
-        (Pte::Table(old), Pte::Table(new)) => old == new,
-        (Pte::Leaf(_), Pte::Table(_)) | (Pte::Table(_), Pte::Leaf(_)) => false,
+        (Pte::Table(old) | Pte::Settling(old), Pte::Table(new) | Pte::Settling(new)) => old == new,
+        (Pte::Leaf(_), Pte::Table(_) | Pte::Settling(_))
+        | (Pte::Table(_) | Pte::Settling(_), Pte::Leaf(_)) => false,
         // TLBs hold valid descriptors only.
         (Pte::Empty | Pte::Annotated(_) | Pte::Locked | Pte::Dead, _)
         | (_, Pte::Empty | Pte::Annotated(_) | Pte::Locked | Pte::Dead) => true,
@@ -174,7 +172,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
 
     /// What was read.
     pub fn pte(&self) -> Pte {
-        Pte::decode(self.seen, self.slot.level())
+        Pte::decode(self.seen, self.slot.level(), self.slot.format())
     }
 
     /// Stores a leaf where that needs no break: over nothing, over an
@@ -195,7 +193,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     /// for another level.
     pub fn try_update(self, leaf: Leaf) -> Result<(), Raced> {
         let old = self.pte();
-        if matches!(old, Pte::Locked | Pte::Dead) {
+        if matches!(old, Pte::Locked | Pte::Dead | Pte::Settling(_)) {
             return Err(Raced);
         }
         self.check(leaf);
@@ -218,7 +216,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     pub fn try_annotate(self, annotation: Annotation) -> Result<(), Raced> {
         match self.pte() {
             Pte::Empty | Pte::Annotated(_) => self.exchange(annotation.encode()),
-            Pte::Locked | Pte::Dead => Err(Raced),
+            Pte::Locked | Pte::Dead | Pte::Settling(_) => Err(Raced),
             old @ (Pte::Leaf(_) | Pte::Table(_)) => panic!("{old:?} must be broken before it is annotated"),
         }
     }
@@ -236,10 +234,10 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     pub fn try_lock(self) -> Result<Locked<'s, M>, Raced> {
         match self.pte() {
             // LOCKED to LOCKED would succeed for two CPUs at once.
-            Pte::Locked | Pte::Dead => Err(Raced),
+            Pte::Locked | Pte::Dead | Pte::Settling(_) => Err(Raced),
             Pte::Table(table) => panic!("{table:?} must be dead before it is detached"),
             Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
-                let locked = pte::locked(None);
+                let locked = pte::locked(self.slot.guard().cpu(), None);
                 self.slot.exchange(self.seen, locked).map_err(|_| Raced)?;
                 Ok(Locked { slot: self.slot, old: self.seen, locked })
             }
@@ -250,25 +248,31 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     /// DEAD. Nobody else can have changed it since: only the owner of the
     /// dead entries may.
     pub(crate) fn lock_dead_table(self, table: TableAddr) -> Locked<'s, M> {
-        let locked = pte::locked(Some(table));
+        let locked = pte::locked(self.slot.guard().cpu(), Some(table));
         self.slot.exchange(table.encode(), locked).expect("a table is unlinked by whoever made it dead");
         Locked { slot: self.slot, old: self.seen, locked }
     }
 
     /// Links a table where nothing is.
-    pub(crate) fn try_link(self, table: Unlinked<'s, M>) -> Result<View<'s, M>, Raced> {
-        let slot = self.slot;
+    pub(crate) fn try_link(self, table: Unlinked<'s, M>) -> Result<TableAddr, Raced> {
         match self.pte() {
             Pte::Empty => self.exchange(table.address().encode())?,
             _ => return Err(Raced),
         }
-        Ok(slot.child_view(table.into_linked()))
+        Ok(table.into_linked())
     }
 
-    /// Makes an entry DEAD; part of removing the table that holds it. If a
-    /// child table was read, it is dead already and is remembered.
-    pub(crate) fn try_kill(self, child: Option<TableAddr>) -> Result<(), Raced> {
-        self.exchange(pte::dead(child))
+    /// Stores a table over the block that was read, without a break, where
+    /// FEAT_BBM level 2 allows it. The table's entries say what the block says.
+    pub(crate) fn try_settle(self, table: Unlinked<'s, M>) -> Result<Settling<'s, M>, Raced> {
+        let slot = self.slot;
+        self.exchange(table.address().encode_settling())?;
+        Ok(Settling { slot, table: table.into_linked() })
+    }
+
+    /// Makes an entry DEAD; part of removing the table that holds it.
+    pub(crate) fn try_kill(self) -> Result<(), Raced> {
+        self.exchange(pte::dead(None))
     }
 
     /// Makes an entry of the caller's that is DEAD empty again.
@@ -312,7 +316,7 @@ impl<'s, M: TableMemory> Locked<'s, M> {
     /// What the entry was when it was taken, including what the walker had
     /// set until that moment.
     pub fn old(&self) -> Pte {
-        Pte::decode(self.old, self.slot.level())
+        Pte::decode(self.old, self.slot.level(), self.slot.format())
     }
 
     /// Puts back what was there, and tells the walkers.
@@ -326,7 +330,7 @@ impl<'s, M: TableMemory> Locked<'s, M> {
     /// Waits until no TLB holds what the entry was.
     pub fn break_with(self, maintenance: &impl Maintenance) -> Broken<'s, M> {
         if self.old.is_valid() {
-            maintenance.invalidate_leaf(self.slot.ipa(), self.slot.level());
+            maintenance.invalidate(self.slot.range(), Stale::Leaves(self.slot.level()));
         }
         let (slot, locked) = (self.slot, self.locked);
         mem::forget(self);
@@ -393,6 +397,22 @@ impl<'s, M: TableMemory> Broken<'s, M> {
 impl<M: TableMemory> Drop for Broken<'_, M> {
     fn drop(&mut self) {
         panic!("the broken entry at {} was dropped", self.slot.range());
+    }
+}
+
+/// A table stored over a block that TLBs may still hold. Others wait for it
+/// as for a lock; walkers use it.
+#[must_use = "a table stays settling until it is settled"]
+pub(crate) struct Settling<'s, M: TableMemory> {
+    slot: Slot<'s, M>,
+    table: TableAddr,
+}
+
+impl<M: TableMemory> Settling<'_, M> {
+    /// Waits until no TLB holds the block.
+    pub(crate) fn settle(self, maintenance: &impl Maintenance) {
+        maintenance.invalidate(self.slot.range(), Stale::AnyLeaves);
+        release(self.slot, self.table.encode_settling(), self.table.encode());
     }
 }
 

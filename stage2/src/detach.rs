@@ -12,9 +12,10 @@
 //!    meets DEAD there leaves it to the first.
 //! 2. A TABLE descriptor is replaced only by the CPU that made all entries of
 //!    that table DEAD. So unlinking can't lose a race.
-//! 3. [`kill`] does this to a whole subtree that is to go, whatever is in it.
-//!    [`bury`] does it to an empty table only, and takes everything back if
-//!    the table turns out not to be empty after all.
+//! 3. [`Batch::kill`] does this to a last-level table that is to go, whatever
+//!    is in it. [`bury`] does it to an empty table only, and takes everything
+//!    back if the table turns out not to be empty after all. A table of tables
+//!    is therefore removed from below.
 //!
 //! # Many at once
 //!
@@ -22,21 +23,24 @@
 //! the invalidation still owed would be wrong: another CPU could map something
 //! there while a TLB holds the old entry. A [`Batch`] keeps all it takes
 //! LOCKED, invalidates once, and only then makes them EMPTY. It works within
-//! one table; a subtree that goes as a whole is one entry of it.
+//! one table; a last-level table that goes as a whole is one entry of it.
+//!
+//! The entries need no list: a lock names its owner, and between the first and
+//! the last that were taken, those that name this CPU are the batch's. No CPU
+//! is in two batches, or between break and make, at the same time.
 //!
 //! # Who may wait for whom
 //!
-//! A CPU with a batch completes it before it waits for an entry of the same
-//! or a higher table. It does wait, batch in hand, for entries *below* the one
-//! it is about to take ([`kill`]). All waiting thus goes down the tree, or
-//! upward in address within a table, and can't go in circles.
+//! **Nobody waits while holding a LOCKED entry.** A batch is completed before
+//! its CPU waits for anything, also in the middle of killing a table. A CPU
+//! that has entries DEAD may wait for a LOCKED one. So the holder of a lock
+//! always gets on, the killer of a table waits for holders of locks only, and
+//! whoever waits for either is waiting for something that ends.
 
-use crate::addr::{IpaRange, Level};
+use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
-use crate::geometry::ENTRIES;
-use crate::maint::Maintenance;
+use crate::maint::{Maintenance, Stale};
 use crate::pte::{self, Descriptor, Pte, TableAddr};
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::{Slot, View};
 
@@ -46,39 +50,6 @@ pub(crate) struct DeadTable {
     table: TableAddr,
 }
 
-/// Makes the table that `slot` leads to, and everything below it, DEAD.
-///
-/// `None` if another CPU is removing it already.
-pub(crate) fn kill<M: TableMemory>(slot: Slot<'_, M>, table: TableAddr) -> Option<DeadTable> {
-    for entry in slot.child(table).slots() {
-        kill_entry(entry)?;
-    }
-    Some(DeadTable { table })
-}
-
-/// Makes one entry DEAD, or returns `None` if another CPU did.
-fn kill_entry<M: TableMemory>(slot: Slot<'_, M>) -> Option<()> {
-    loop {
-        let entry = Entry::load(slot);
-        let killed = match entry.pte() {
-            Pte::Dead => {
-                assert!(slot.index() == 0, "a table is made dead from its first entry on");
-                return None;
-            }
-            Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => entry.try_kill(None),
-            Pte::Table(child) => match kill(slot, child) {
-                Some(DeadTable { table }) => entry.try_kill(Some(table)),
-                None => Err(Raced),
-            },
-            Pte::Locked => Err(Raced),
-        };
-        match killed {
-            Ok(()) => return Some(()),
-            Err(Raced) => relax(),
-        }
-    }
-}
-
 /// Makes the table that `slot` leads to DEAD if all its entries are EMPTY.
 ///
 /// Of several CPUs that empty a table together, one succeeds: the last to
@@ -86,7 +57,7 @@ fn kill_entry<M: TableMemory>(slot: Slot<'_, M>) -> Option<()> {
 /// has to give up, looks again.
 pub(crate) fn bury<M: TableMemory>(slot: Slot<'_, M>, table: TableAddr) -> Option<DeadTable> {
     let view = slot.child(table);
-    while view.slots().all(|slot| slot.read() == Descriptor::EMPTY) {
+    while view.entries().iter().all(|entry| entry.load() == Descriptor::EMPTY) {
         let Some(taken) = view.slots().find(|&slot| try_kill_empty(slot).is_err()) else {
             return Some(DeadTable { table });
         };
@@ -101,118 +72,126 @@ pub(crate) fn bury<M: TableMemory>(slot: Slot<'_, M>, table: TableAddr) -> Optio
 /// Makes one entry DEAD if it is EMPTY.
 fn try_kill_empty<M: TableMemory>(slot: Slot<'_, M>) -> Result<(), Raced> {
     let entry = Entry::load(slot);
-    if entry.pte() == Pte::Empty { entry.try_kill(None) } else { Err(Raced) }
-}
-
-/// What TLBs may still hold of the entries in a batch.
-#[derive(Clone, Copy)]
-enum Stale {
-    Nothing,
-    /// Exactly one leaf.
-    Leaf(IpaRange, Level),
-    /// Leaves and tables in this range.
-    Range(IpaRange),
-}
-
-impl Stale {
-    fn and_leaf(self, range: IpaRange, level: Level) -> Self {
-        match self {
-            Self::Nothing => Self::Leaf(range, level),
-            Self::Leaf(..) | Self::Range(_) => self.and_range(range),
-        }
-    }
-
-    fn and_range(self, range: IpaRange) -> Self {
-        match self {
-            Self::Nothing => Self::Range(range),
-            Self::Leaf(other, _) | Self::Range(other) => Self::Range(other.hull(range)),
-        }
-    }
+    if entry.pte() == Pte::Empty { entry.try_kill() } else { Err(Raced) }
 }
 
 /// Entries of one table that are on their way to EMPTY.
 #[must_use = "entries in a batch stay locked until it is completed"]
-pub(crate) struct Batch<'s, M: TableMemory> {
-    view: View<'s, M>,
-    /// One bit for each entry: whether this batch holds it.
-    taken: [u64; ENTRIES.div_ceil(64)],
-    stale: Stale,
+pub(crate) struct Batch<'g, M: TableMemory> {
+    view: View<'g, M>,
+    /// What was taken, from the first entry to the last.
+    taken: Option<Taken>,
 }
 
-impl<'s, M: TableMemory> Batch<'s, M> {
+/// What a batch holds.
+#[derive(Clone, Copy)]
+struct Taken {
+    first: usize,
+    last: usize,
+    /// What TLBs may still hold of it; `None` if they hold nothing.
+    stale: Option<(IpaRange, Stale)>,
+}
+
+impl<'g, M: TableMemory> Batch<'g, M> {
     /// An empty batch for entries of the table that holds `slot`.
-    pub(crate) fn new(slot: Slot<'s, M>) -> Self {
-        Self { view: slot.view(), taken: [0; _], stale: Stale::Nothing }
+    pub(crate) fn new(slot: Slot<'g, M>) -> Self {
+        Self { view: slot.view(), taken: None }
     }
 
     /// Takes a leaf.
-    pub(crate) fn take_leaf(&mut self, entry: Entry<'s, M>) -> Result<(), Raced> {
-        let slot = self.take(entry.try_lock()?);
-        self.stale = self.stale.and_leaf(slot.range(), slot.level());
+    pub(crate) fn take_leaf(&mut self, entry: Entry<'g, M>) -> Result<(), Raced> {
+        let slot = entry.try_lock()?.into_batch();
+        self.took(slot, slot.range(), Stale::Leaves(slot.level()));
         Ok(())
     }
 
-    /// Takes a table that was [killed](kill) with all that it mapped.
-    pub(crate) fn take_subtree(&mut self, entry: Entry<'s, M>, dead: DeadTable) {
-        let slot = self.take(entry.lock_dead_table(dead.table));
-        self.stale = self.stale.and_range(slot.range());
+    /// Takes a table that was [killed](Self::kill) with all that it mapped.
+    pub(crate) fn take_table(&mut self, entry: Entry<'g, M>, dead: DeadTable) {
+        let slot = entry.lock_dead_table(dead.table).into_batch();
+        self.took(slot, slot.range(), Stale::Tables);
     }
 
     /// Takes a table that was [buried](bury): the leaves it once had have been
     /// invalidated, or their entries would not be EMPTY, so one address is
     /// enough to make walk caches forget the table.
-    pub(crate) fn take_empty_table(&mut self, entry: Entry<'s, M>, dead: DeadTable) {
-        let slot = self.take(entry.lock_dead_table(dead.table));
+    pub(crate) fn take_empty_table(&mut self, entry: Entry<'g, M>, dead: DeadTable) {
+        let slot = entry.lock_dead_table(dead.table).into_batch();
         let page = IpaRange::of_entry(slot.ipa(), slot.granule().page_size());
-        self.stale = self.stale.and_range(page);
+        self.took(slot, page, Stale::Tables);
+    }
+
+    /// Makes the last-level table that `slot` leads to DEAD with all that is
+    /// in it. Completes the batch if it has to wait for an entry.
+    ///
+    /// `None` if another CPU is removing the table already.
+    pub(crate) fn kill(
+        &mut self,
+        slot: Slot<'g, M>,
+        table: TableAddr,
+        maintenance: &impl Maintenance,
+    ) -> Option<DeadTable> {
+        for slot in slot.child(table).slots() {
+            loop {
+                let entry = Entry::load(slot);
+                match entry.pte() {
+                    Pte::Dead => {
+                        assert!(slot.index() == 0, "a table is made dead from its first entry on");
+                        return None;
+                    }
+                    Pte::Locked => {
+                        self.complete(maintenance);
+                        slot.tables().memory().relax();
+                    }
+                    Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
+                        if entry.try_kill().is_ok() {
+                            break;
+                        }
+                    }
+                    held @ (Pte::Table(_) | Pte::Settling(_)) => {
+                        unreachable!("{held:?} in a last-level table")
+                    }
+                }
+            }
+        }
+        Some(DeadTable { table })
     }
 
     /// Invalidates what the batch holds, makes it EMPTY, and retires the
     /// tables. The batch can then be used again.
     pub(crate) fn complete(&mut self, maintenance: &impl Maintenance) {
-        match core::mem::replace(&mut self.stale, Stale::Nothing) {
-            Stale::Nothing => return,
-            Stale::Leaf(range, level) => maintenance.invalidate_leaf(range.start(), level),
-            Stale::Range(range) => maintenance.invalidate_range(range),
+        let Some(taken) = self.taken.take() else { return };
+        if let Some((range, stale)) = taken.stale {
+            maintenance.invalidate(range, stale);
         }
-        for (word, taken) in self.taken.iter_mut().enumerate() {
-            let mut bits = core::mem::take(taken);
-            while bits != 0 {
-                let slot = self.view.slot(word * 64 + bits.trailing_zeros() as usize);
-                bits &= bits - 1;
-                let locked = slot.read();
-                bbm::release(slot, locked, Descriptor::EMPTY);
-                if let Some(table) = pte::remembered_table(locked) {
-                    retire(slot, table);
+        for index in taken.first..=taken.last {
+            let slot = self.view.slot(index);
+            let descriptor = slot.read();
+            if pte::lock_owner(descriptor) == Some(slot.guard().cpu()) {
+                bbm::release(slot, descriptor, Descriptor::EMPTY);
+                if let Some(table) = pte::remembered_table(descriptor) {
+                    slot.tables().retire(table, slot.guard());
                 }
             }
         }
     }
 
-    fn take(&mut self, locked: bbm::Locked<'s, M>) -> Slot<'s, M> {
-        let slot = locked.into_batch();
-        self.taken[slot.index() / 64] |= 1 << (slot.index() % 64);
-        slot
+    fn took(&mut self, slot: Slot<'g, M>, range: IpaRange, stale: Stale) {
+        let index = slot.index();
+        self.taken = Some(match self.taken {
+            None => Taken { first: index, last: index, stale: Some((range, stale)) },
+            Some(taken) => Taken {
+                first: taken.first.min(index),
+                last: taken.last.max(index),
+                stale: Some(taken.stale.map_or((range, stale), |(other, kind)| {
+                    (other.hull(range), if kind == stale { kind } else { Stale::Tables })
+                })),
+            },
+        });
     }
 }
 
 impl<M: TableMemory> Drop for Batch<'_, M> {
     fn drop(&mut self) {
-        assert!(self.taken.iter().all(|&word| word == 0), "a batch was dropped with entries locked");
+        assert!(self.taken.is_none(), "a batch was dropped with entries locked");
     }
-}
-
-/// Puts a dead table that `slot` led to, and the dead tables below it, on the
-/// list of tables to be freed.
-fn retire<M: TableMemory>(slot: Slot<'_, M>, table: TableAddr) {
-    let view = slot.child(table);
-    if view.level() != Level::L3 {
-        for slot in view.slots() {
-            if let Some(child) = pte::remembered_table(slot.read()) {
-                retire(slot, child);
-            }
-        }
-    }
-    let tables = slot.tables();
-    tables.retired().push(table, tables.resolve(table));
 }

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::addr::{Ipa, IpaRange, PhysAddr};
+use crate::attr::Permissions;
 
 /// Why an operation was refused.
 ///
@@ -29,6 +30,12 @@ pub enum MapError {
         /// Where the memory starts.
         output: PhysAddr,
     },
+    /// The space can't express these permissions: without FEAT_XNX, memory is
+    /// executable at both exception levels or at none.
+    Permissions {
+        /// The permissions asked for.
+        permissions: Permissions,
+    },
     /// Something is mapped there already, and `map` replaces nothing.
     AlreadyMapped {
         /// The first address, in ascending order, that is taken.
@@ -53,6 +60,9 @@ impl fmt::Display for MapError {
             Self::RangeMisaligned { range } => write!(f, "{range} does not start and end on a page"),
             Self::OutputMisaligned { output } => {
                 write!(f, "memory at {output} is not aligned as its mapping needs")
+            }
+            Self::Permissions { permissions } => {
+                write!(f, "{permissions:?} needs a machine with FEAT_XNX")
             }
             Self::AlreadyMapped { ipa } => write!(f, "{ipa} is already mapped"),
             Self::Annotated { ipa } => write!(f, "{ipa} carries an annotation"),

@@ -41,20 +41,31 @@
 //! The crate needs two things from its surroundings: memory for tables
 //! ([`TableMemory`]) and the barriers and TLB invalidations of the CPU
 //! ([`Maintenance`]). Here the first is an [`arena`](arena::Arena), which
-//! works anywhere, and the second does nothing, as there is no CPU whose TLB
-//! could remember anything.
+//! works anywhere, and the second does nothing ([`NoTlb`]), as there is no CPU
+//! whose TLB could remember anything. And everybody who looks into tables
+//! shows a [`Guard`](epoch::Guard): it says that this CPU may be looking, so
+//! that no table is put to another use meanwhile.
 //!
 //! ```
+//! use stage2::arena::{Arena, frame};
+//! use stage2::epoch::Epochs;
+//! use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, MapError, NoTlb, PaSize};
+//! use stage2::{Permissions, PhysAddr, Space};
+//!
+//! let epochs = Epochs::new();
+//! let cpu = epochs.register().expect("room for a CPU");
+//! let frames: Vec<_> = std::iter::repeat_with(frame).take(16).collect();
+//! let memory = Arena::new(PhysAddr::new(0x1000_0000), frames, &epochs);
 //! use stage2::arena::{Arena, Frame};
-//! use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level, Maintenance};
-//! use stage2::{MapError, PaSize, Permissions, PhysAddr, Space};
+//! use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Maintenance};
+//! use stage2::{MapError, PaSize, Permissions, PhysAddr, Space, Stale};
 //!
 //! struct NoTlb;
 //!
 //! impl Maintenance for NoTlb {
 //!     fn publish(&self) {}
-//!     fn invalidate_leaf(&self, _: Ipa, _: Level) {}
-//!     fn invalidate_range(&self, _: IpaRange) {}
+//!     fn invalidate(&self, _: IpaRange, _: Stale) {}
+//!     fn invalidate_local(&self, _: IpaRange, _: Stale) {}
 //!     fn invalidate_all(&self) {}
 //! }
 //!
@@ -63,40 +74,45 @@
 //!
 //! // 40 bits need two level 1 tables side by side.
 //! let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40)?;
-//! let mut space = Space::new(geometry, Features::BASE, &memory)?;
+//! let space = Space::new(geometry, Features::BASE, &memory)?;
 //! assert_eq!(space.vtcr(), 0x8002_3558);
 //! assert_eq!(memory.in_use(), 2);
 //!
 //! // A gigabyte and a bit of RAM: the largest blocks that fit are used.
 //! const GIB: u64 = 1 << 30;
 //! const MIB: u64 = 1 << 20;
+//! let guard = cpu.pin();
 //! let ram = IpaRange::new(Ipa::new(GIB), GIB + 2 * MIB).expect("not empty");
-//! space.map(ram, PhysAddr::new(3 * GIB), Attributes::RAM, &NoTlb)?;
-//! let sizes: Vec<u64> = space.leaves(ram).map(|leaf| leaf.range.size()).collect();
+//! space.map(&guard, ram, PhysAddr::new(3 * GIB), Attributes::RAM, &NoTlb)?;
+//! let sizes: Vec<u64> = space.leaves(&guard, ram).map(|leaf| leaf.range.size()).collect();
 //! assert_eq!(sizes, [GIB, 2 * MIB]);
 //!
 //! // What does an address translate to?
 //! let ipa = Ipa::new(GIB + 0x1234);
-//! let leaf = space.lookup(ipa).expect("it was just mapped");
+//! let leaf = space.lookup(&guard, ipa).expect("it was just mapped");
 //! assert_eq!(leaf.translate(ipa), Some(PhysAddr::new(3 * GIB + 0x1234)));
 //!
 //! // Nothing is replaced silently.
 //! let page = IpaRange::new(Ipa::new(GIB + 0x1000), 0x1000).expect("not empty");
-//! let refused = space.map(page, PhysAddr::new(0), Attributes::RAM, &NoTlb);
+//! let refused = space.map(&guard, page, PhysAddr::new(0), Attributes::RAM, &NoTlb);
 //! assert_eq!(refused, Err(MapError::AlreadyMapped { ipa: page.start() }));
 //!
 //! // A hole in the middle of a block splits it; the rest stays mapped.
-//! space.unmap(page, &NoTlb)?;
-//! assert_eq!(space.lookup(ipa), None);
-//! let below = space.lookup(Ipa::new(GIB)).expect("only one page went");
+//! space.unmap(&guard, page, &NoTlb)?;
+//! assert_eq!(space.lookup(&guard, ipa), None);
+//! let below = space.lookup(&guard, Ipa::new(GIB)).expect("only one page went");
 //! assert_eq!(below.range.size(), 0x1000);
 //!
 //! // So does a change of permissions of a part.
-//! space.protect(IpaRange::new(ram.start(), 0x1000).expect("not empty"), Permissions::READ_ONLY, &NoTlb)?;
+//! let first = IpaRange::new(ram.start(), 0x1000).expect("not empty");
+//! space.protect(&guard, first, Permissions::READ_ONLY, &NoTlb)?;
 //!
 //! // Tables that were emptied are freed when nobody can be looking at them.
-//! space.unmap(ram, &NoTlb)?;
-//! space.reclaim();
+//! space.unmap(&guard, ram, &NoTlb)?;
+//! drop(guard);
+//! while space.retired() > 0 {
+//!     space.collect(&cpu.pin());
+//! }
 //! assert_eq!(memory.in_use(), 2);
 //!
 //! space.destroy(&NoTlb);
@@ -141,9 +157,11 @@
 //! *and the hardware* (which sets access flags) write too. Who loses a race
 //! reads again. Who meets LOCKED waits for the entry, which takes as long as
 //! one invalidation; who meets DEAD starts again from the root. A CPU that
-//! holds a lock allocates nothing and does nothing that could fail. It waits,
-//! if at all, for entries further down or further up in address, so waiting
-//! never goes in circles.
+//! holds a lock allocates nothing, does nothing that could fail, and waits for
+//! nobody, so waiting never goes in circles.
+//!
+//! Work on a large range is done in [steps](cursor), between which a CPU can
+//! look after other things.
 //!
 //! What the crate does *not* arbitrate is intent. If one caller maps a page
 //! while another unmaps it, both succeed in some order; who may do what with
@@ -154,8 +172,8 @@
 //! A table is allocated empty, filled while nobody can reach it, linked, and
 //! in the end unlinked: killed entry by entry, invalidated, and put on a list
 //! (`detach.rs`, `reclaim.rs`). Another CPU may still be on its way into it
-//! then, so it is freed later, by [`Space::reclaim`], which has the space to
-//! itself, or by [`Space::destroy`].
+//! then, so it is freed later, when every CPU has been without a guard in
+//! between ([`epoch`]).
 //!
 //! # What is left to others
 //!
@@ -183,32 +201,40 @@ pub mod addr;
 pub mod arena;
 pub mod attr;
 pub mod bbm;
+pub mod cursor;
 mod detach;
 pub mod epoch;
 pub mod error;
+pub mod format;
 pub mod geometry;
+pub mod granule;
 pub mod invalidate;
+pub mod leaf;
 #[cfg(all(test, stage2_loom))]
 mod interleave;
 pub mod maint;
 mod map;
+mod protect;
 pub mod pte;
 mod reclaim;
 mod space;
 mod sync;
 pub mod table;
+pub mod tlbi;
 mod unmap;
 mod view;
 pub mod vtcr;
 mod walk;
 
 pub use addr::{Ipa, IpaRange, Level, PhysAddr};
-pub use attr::{Access, Attributes, Execute, Fwb, MemoryType, Permissions};
+pub use attr::{Access, Attributes, Dirty, Execute, Fwb, MemoryType, Permissions};
+pub use cursor::{Budget, Cursor, Step};
 pub use error::MapError;
+pub use format::{AddressFormat, Format};
 pub use geometry::{Geometry, GeometryError, Granule, PaSize};
-pub use maint::Maintenance;
+pub use maint::{Maintenance, NoTlb, Stale};
 pub use pte::{Annotation, Descriptor, Leaf, Pte};
-pub use space::Space;
-pub use table::{Table, TableMemory};
-pub use vtcr::{AccessFlag, Features, VmidSize};
+pub use space::{Space, Teardown};
+pub use table::TableMemory;
+pub use vtcr::{AccessFlag, Bbm, Contiguous, DirtyState, Features, VmidSize, Xnx};
 pub use walk::{Leaves, Mapping};

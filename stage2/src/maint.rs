@@ -6,51 +6,57 @@
 //! sequences**: when a function returns, its effect holds on every CPU. The
 //! crate calls one and goes on; it never composes barriers.
 //!
-//! An implementation knows which VMID the space has, and passes it along by
-//! being a value of its own: a space is edited through a `&impl Maintenance`
-//! that the caller makes for it.
+//! The sequences themselves are in [`crate::tlbi`], which needs nothing but
+//! the single instructions. An implementation knows which VMID the space has,
+//! and passes it along by being a value of its own: a space is edited through
+//! a `&impl Maintenance` that the caller makes for it.
 
-use crate::addr::{Ipa, IpaRange, Level};
+use crate::addr::{IpaRange, Level};
+
+/// What TLBs may still hold of a range of addresses, and so have to forget.
+///
+/// This is a promise by whoever changed the tables. The less it says is stale,
+/// the less is invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// Every stale entry is a leaf that was found at this level.
+    ///
+    /// The level may be hinted to the hardware (FEAT_TTL), which then removes
+    /// nothing that is cached for another one.
+    Leaves(Level),
+    /// Every stale entry is a leaf; their levels are not known.
+    AnyLeaves,
+    /// Leaves of any level, and table descriptors, which walk caches hold.
+    ///
+    /// For a table whose every leaf was invalidated before, the range of one
+    /// page that it translated is enough: the table descriptor was used for
+    /// that address like for all others.
+    Tables,
+}
 
 /// Barriers and TLB maintenance for one space, as completed sequences.
 ///
-/// Every `invalidate_…` function
-///
-/// 1. makes all earlier descriptor stores visible to the walkers of all CPUs
-///    (DSB ISHST or stronger),
-/// 2. invalidates stage 2 entries of the space's VMID in the inner shareable
-///    domain and waits (TLBI …IS; DSB ISH),
-/// 3. invalidates the stage 1 and combined entries of that VMID and waits
-///    (TLBI VMALLE1IS; DSB ISH; ISB), because invalidating by IPA need not
-///    reach an entry that caches both stages at once. Only in this order: the
-///    other way round, a combined entry could be filled again from the stage
-///    2 entry that is about to go.
-///
-/// (Arm ARM, "TLB maintenance requirements" and "Using break-before-make when
-/// updating translation table entries".) A CPU that needs a sequence repeated
-/// for an erratum repeats it inside.
+/// Every `invalidate` function first makes all earlier descriptor stores
+/// visible to the walkers it is about, and returns when no translation that
+/// was made from what is stale is used or held any more: not in a stage 2
+/// entry, and not in an entry that combines both stages.
 pub trait Maintenance {
     /// Makes descriptors that were stored over *invalid* ones visible to the
-    /// walkers of all CPUs: DSB ISHST.
+    /// walkers of all CPUs.
     ///
     /// Nothing is invalidated, for no TLB holds an invalid descriptor.
     fn publish(&self);
 
-    /// Forgets the leaf for `ipa`, which was found at `level`.
-    ///
-    /// `level` is a promise: the sequence may hint it (FEAT_TTL) and then
-    /// removes nothing that is cached for another level.
-    fn invalidate_leaf(&self, ipa: Ipa, level: Level);
+    /// Makes all CPUs forget what is `stale` in `range`.
+    fn invalidate(&self, range: IpaRange, stale: Stale);
 
-    /// Forgets every leaf in `range`, of whatever size, and every cached
-    /// table descriptor by which an address in `range` was reached.
+    /// Makes this CPU forget what is `stale` in `range`.
     ///
-    /// No level may be hinted and no "last level only" form used. How many
-    /// operations that takes, or whether the whole VMID goes, is up to the
-    /// implementation.
-    fn invalidate_range(&self, range: IpaRange);
+    /// For permissions that were *added*: a CPU that still holds the tighter
+    /// entry takes a fault, looks, and does the same.
+    fn invalidate_local(&self, range: IpaRange, stale: Stale);
 
-    /// Forgets everything about the space (TLBI VMALLS12E1IS).
+    /// Makes all CPUs forget everything about the space.
     fn invalidate_all(&self);
 }
 
@@ -59,15 +65,27 @@ impl<T: Maintenance> Maintenance for &T {
         (**self).publish();
     }
 
-    fn invalidate_leaf(&self, ipa: Ipa, level: Level) {
-        (**self).invalidate_leaf(ipa, level);
+    fn invalidate(&self, range: IpaRange, stale: Stale) {
+        (**self).invalidate(range, stale);
     }
 
-    fn invalidate_range(&self, range: IpaRange) {
-        (**self).invalidate_range(range);
+    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
+        (**self).invalidate_local(range, stale);
     }
 
     fn invalidate_all(&self) {
         (**self).invalidate_all();
     }
+}
+
+/// No maintenance, for a space that no CPU has ever had in its VTTBR_EL2, as
+/// on a host: there is no TLB that could remember anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTlb;
+
+impl Maintenance for NoTlb {
+    fn publish(&self) {}
+    fn invalidate(&self, _: IpaRange, _: Stale) {}
+    fn invalidate_local(&self, _: IpaRange, _: Stale) {}
+    fn invalidate_all(&self) {}
 }

@@ -12,38 +12,54 @@
 //! | DEAD      | 0     | the table is on its way out; nothing may be installed    |
 //! | LEAF      | 1     | memory: a page or a block                                |
 //! | TABLE     | 1     | the next level                                           |
+//! | SETTLING  | 1     | a TABLE over a block that TLBs may still hold            |
 //!
 //! # Encoding
 //!
 //! LEAF and TABLE are the architecture's (Arm ARM, "VMSAv8-64 translation
 //! table format descriptors"). The hardware ignores all but bit 0 of the
 //! others, so those bits are ours: 3:1 tell the states apart and 63:12 are a
-//! payload. Bit 10, where a leaf has its access flag, stays zero in all of
+//! payload. A lock also says in bits 9:4 which CPU took it. Bit 10, where a leaf has its access flag, stays zero in all of
 //! them: a lock in that place could be taken for a flag by code that sets or
 //! clears flags in bulk.
+//!
+//! SETTLING is a table to the hardware, which ignores bits 58:51 of a table
+//! descriptor, and a lock to this crate: bit 55 is set while the block that
+//! was replaced in place (FEAT_BBM level 2) is not yet invalidated.
 
 use core::fmt;
 
 use crate::addr::{Level, PhysAddr};
-use crate::attr::{self, Attributes, Fwb, Permissions};
+use crate::format::Format;
+use crate::geometry::Granule;
+pub use crate::leaf::Leaf;
 use crate::sync::{AtomicU64, Ordering, const_fn};
-use crate::table::Table;
 
-const VALID: u64 = 1 << 0;
+pub(crate) const VALID: u64 = 1 << 0;
 /// Tells a table (levels 0 to 2) and a page (level 3) from a block.
-const TABLE_OR_PAGE: u64 = 1 << 1;
-/// Bits 47:12 hold the output address, or the address of the next table.
-const ADDRESS: u64 = ((1 << 48) - 1) & !0xfff;
+pub(crate) const TABLE_OR_PAGE: u64 = 1 << 1;
+/// Bits 47:12 hold the address of a table, in every format: there are no
+/// tables beyond 48 bits. Where leaves have theirs is up to the format.
+const TABLE_ADDRESS: u64 = ((1 << 48) - 1) & !0xfff;
 
 const KIND: u64 = 0b111 << 1;
 const KIND_LOCKED: u64 = 0b001 << 1;
 const KIND_DEAD: u64 = 0b010 << 1;
 const KIND_ANNOTATED: u64 = 0b011 << 1;
 const PAYLOAD_SHIFT: u32 = 12;
+const PAYLOAD: u64 = u64::MAX << PAYLOAD_SHIFT;
+const OWNER_SHIFT: u32 = 4;
+const OWNER: u64 = (LOCK_OWNERS as u64 - 1) << OWNER_SHIFT;
+
+/// How many CPUs can be told apart as owners of a lock.
+pub const LOCK_OWNERS: u8 = 64;
+
+/// In a table descriptor: what the table replaced may still be in TLBs.
+const SETTLING: u64 = 1 << 55;
 
 /// The 64-bit word in an entry of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Descriptor(u64);
+pub struct Descriptor(pub(crate) u64);
 
 impl Descriptor {
     /// The word that maps nothing and says nothing.
@@ -83,31 +99,47 @@ pub enum Pte {
     Leaf(Leaf),
     /// A table at the next level.
     Table(TableAddr),
+    /// A table that the hardware uses already and software must wait for: the
+    /// block it replaced is still being invalidated.
+    Settling(TableAddr),
 }
 
 impl Pte {
-    /// What `descriptor`, read from a table at `level`, means.
+    /// What `descriptor`, read from a table at `level` of a space with this
+    /// format, means.
     ///
     /// # Panics
     ///
     /// If it is a word that this crate never writes: then the table was
     /// overwritten by someone else, and no guest may go on using it.
     #[inline]
-    pub fn decode(descriptor: Descriptor, level: Level) -> Self {
+    pub fn decode(descriptor: Descriptor, level: Level, format: Format) -> Self {
         let bits = descriptor.0;
         match (bits & VALID != 0, bits & TABLE_OR_PAGE != 0, level) {
+            (true, true, Level::L3) => Self::Leaf(Leaf::decoded(descriptor, level, format)),
             (true, true, Level::L0 | Level::L1 | Level::L2) => {
-                Self::Table(TableAddr(PhysAddr::new(bits & ADDRESS)))
+                let table = TableAddr(PhysAddr::new(bits & TABLE_ADDRESS));
+                if !table.is_for(format.granule()) {
+                    corrupt(descriptor, level)
+                } else if descriptor == table.encode() {
+                    Self::Table(table)
+                } else if descriptor == table.encode_settling() {
+                    Self::Settling(table)
+                } else {
+                    corrupt(descriptor, level)
+                }
             }
-            (true, true, Level::L3) | (true, false, Level::L1 | Level::L2) => {
-                Self::Leaf(Leaf { bits, level })
+            (true, false, Level::L0 | Level::L1 | Level::L2) if format.allows_leaf(level) => {
+                Self::Leaf(Leaf::decoded(descriptor, level, format))
             }
-            (true, false, Level::L0 | Level::L3) => corrupt(descriptor, level),
+            (true, false, _) => corrupt(descriptor, level),
             (false, ..) => match bits & KIND {
                 0 if bits == 0 => Self::Empty,
-                KIND_LOCKED => Self::Locked,
-                KIND_DEAD => Self::Dead,
-                KIND_ANNOTATED => Self::Annotated(Annotation(bits >> PAYLOAD_SHIFT)),
+                KIND_LOCKED if bits & !(KIND | OWNER | TABLE_ADDRESS) == 0 => Self::Locked,
+                KIND_DEAD if bits & !(KIND | TABLE_ADDRESS) == 0 => Self::Dead,
+                KIND_ANNOTATED if bits & !(KIND | PAYLOAD) == 0 => {
+                    Self::Annotated(Annotation(bits >> PAYLOAD_SHIFT))
+                }
                 _ => corrupt(descriptor, level),
             },
         }
@@ -115,7 +147,7 @@ impl Pte {
 }
 
 #[cold]
-fn corrupt(descriptor: Descriptor, level: Level) -> ! {
+pub(crate) fn corrupt(descriptor: Descriptor, level: Level) -> ! {
     panic!("stage 2 table is corrupt: {descriptor:?} at level {}", level.number())
 }
 
@@ -157,15 +189,26 @@ pub struct TableAddr(PhysAddr);
 
 impl TableAddr {
     /// For a table fresh from the allocator; see [`crate::table`].
+    ///
+    /// # Panics
+    ///
+    /// If the address can't be spelt in a table descriptor of every format.
     #[inline]
     pub(crate) const fn allocated(address: PhysAddr) -> Self {
+        assert!(address.bits() & !TABLE_ADDRESS == 0, "tables are whole pages below 2^48");
         Self(address)
+    }
+
+    /// Whether a table of this granule can lie here.
+    #[inline]
+    const fn is_for(self, granule: Granule) -> bool {
+        self.0.is_aligned(granule.page_size())
     }
 
     /// The table `index` tables further on, within one root.
     #[inline]
-    pub(crate) const fn in_root(self, index: usize) -> Self {
-        Self(self.0.plus(index as u64 * size_of::<Table>() as u64))
+    pub(crate) const fn in_root(self, index: usize, granule: Granule) -> Self {
+        Self(self.0.plus(index as u64 * granule.page_size()))
     }
 
     /// Where the table lies.
@@ -178,103 +221,37 @@ impl TableAddr {
     pub(crate) const fn encode(self) -> Descriptor {
         Descriptor(self.0.bits() | TABLE_OR_PAGE | VALID)
     }
-}
 
-/// A page or block descriptor, at the level it belongs to.
-///
-/// Changes keep every bit they are not about: access flag, dirty state and
-/// software bits live in the same word and must not get lost.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Leaf {
-    bits: u64,
-    level: Level,
-}
-
-impl Leaf {
-    /// A leaf for `level`; the caller has checked that there are leaves at
-    /// this level and that `output` is aligned to their size.
+    /// The descriptor that leads to the table, to be waited for by software
+    /// until the invalidation of what was there is complete.
     #[inline]
-    pub(crate) const fn new(level: Level, output: PhysAddr, attributes: Attributes, fwb: Fwb) -> Self {
-        let kind = match level {
-            Level::L3 => TABLE_OR_PAGE,
-            Level::L0 | Level::L1 | Level::L2 => 0,
-        };
-        Self { bits: output.bits() & ADDRESS | attributes.encode(fwb) | kind | VALID, level }
-    }
-
-    /// The level the leaf is for, which decides its size.
-    #[inline]
-    pub const fn level(self) -> Level {
-        self.level
-    }
-
-    /// Where the memory starts.
-    #[inline]
-    pub const fn output(self) -> PhysAddr {
-        PhysAddr::new(self.bits & ADDRESS)
-    }
-
-    /// The memory type and permissions, in a space with this setting of FWB.
-    ///
-    /// # Panics
-    ///
-    /// If the word has a memory type that this crate never writes.
-    #[inline]
-    pub fn attributes(self, fwb: Fwb) -> Attributes {
-        match Attributes::decode(self.bits, fwb) {
-            Some(attributes) => attributes,
-            None => corrupt(self.encode(), self.level),
-        }
-    }
-
-    /// Whether the access flag is set.
-    #[inline]
-    pub const fn is_young(self) -> bool {
-        self.bits & attr::AF != 0
-    }
-
-    /// The same mapping with other permissions.
-    #[must_use]
-    #[inline]
-    pub const fn with_permissions(self, permissions: Permissions) -> Self {
-        Self { bits: self.bits & !attr::PERMISSIONS | permissions.encode(), ..self }
-    }
-
-    /// The part of this block that entry `index` of a table in its place has
-    /// to map, in entries of `entry_span` bytes; `None` for a page.
-    ///
-    /// Access flag, dirty state and software bits are inherited. The
-    /// contiguous bit is not: it speaks about neighbours.
-    pub(crate) fn child(self, index: usize, entry_span: u64) -> Option<Self> {
-        let level = self.level.next()?;
-        let kind = match level {
-            Level::L3 => TABLE_OR_PAGE,
-            Level::L0 | Level::L1 | Level::L2 => 0,
-        };
-        let output = self.output().plus(index as u64 * entry_span);
-        let inherited = self.bits & !(ADDRESS | TABLE_OR_PAGE | attr::CONTIGUOUS);
-        Some(Self { bits: inherited | output.bits() | kind, level })
-    }
-
-    /// The word.
-    #[inline]
-    pub const fn encode(self) -> Descriptor {
-        Descriptor(self.bits)
+    pub const fn encode_settling(self) -> Descriptor {
+        Descriptor(self.encode().0 | SETTLING)
     }
 }
 
-impl fmt::Debug for Leaf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Leaf({:#018x} at level {})", self.bits, self.level.number())
-    }
-}
-
-/// LOCKED, remembering the table that was there, if one was.
+/// LOCKED by the CPU with number `owner`, remembering the table that was
+/// there, if one was.
 ///
 /// The lock *owns* what it replaced: its holder finds the table again here.
+///
+/// # Panics
+///
+/// If `owner` is not below [`LOCK_OWNERS`].
 #[inline]
-pub(crate) const fn locked(table: Option<TableAddr>) -> Descriptor {
-    with_payload(KIND_LOCKED, table)
+pub(crate) const fn locked(owner: u8, table: Option<TableAddr>) -> Descriptor {
+    assert!(owner < LOCK_OWNERS, "a lock can't name this CPU");
+    with_payload(KIND_LOCKED | (owner as u64) << OWNER_SHIFT, table)
+}
+
+/// Who holds the lock, if this is one.
+#[inline]
+pub const fn lock_owner(descriptor: Descriptor) -> Option<u8> {
+    if descriptor.0 & (KIND | VALID) == KIND_LOCKED {
+        Some(((descriptor.0 & OWNER) >> OWNER_SHIFT) as u8)
+    } else {
+        None
+    }
 }
 
 /// DEAD, remembering a table: the child that was there, or the next table in
@@ -299,7 +276,7 @@ const fn with_payload(kind: u64, table: Option<TableAddr>) -> Descriptor {
 /// allocated, for this reason.
 #[inline]
 pub(crate) const fn remembered_table(descriptor: Descriptor) -> Option<TableAddr> {
-    match descriptor.0 & ADDRESS {
+    match descriptor.0 & TABLE_ADDRESS {
         0 => None,
         bits => Some(TableAddr(PhysAddr::new(bits))),
     }
@@ -353,40 +330,108 @@ impl AtomicPte {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 mod tests {
-    use super::{Annotation, Descriptor, Leaf, Pte, TableAddr, dead, locked, remembered_table};
-    use crate::addr::{Level, PhysAddr};
-    use crate::attr::{AF, Attributes, CONTIGUOUS, DBM, Fwb, Permissions, SOFTWARE};
+    use std::vec::Vec;
 
-    const BLOCK: Leaf = Leaf::new(Level::L1, PhysAddr::new(0x8000_0000), Attributes::RAM, Fwb::Off);
+    use proptest::prelude::*;
+
+    use super::{
+        Annotation, Descriptor, LOCK_OWNERS, Pte, TableAddr, dead, lock_owner, locked, remembered_table,
+    };
+    use crate::addr::{Level, PhysAddr};
+    use crate::attr::AF;
+    use crate::format::Format;
+    use crate::geometry::{Geometry, Granule, PaSize};
+    use crate::vtcr::Features;
+
+    const LEVELS: [Level; 4] = [Level::L0, Level::L1, Level::L2, Level::L3];
+
+    fn format(granule: Granule, pa_size: PaSize) -> Format {
+        Format::new(&Geometry::new(granule, 40, pa_size).unwrap(), Features::BASE)
+    }
+
+    /// What `descriptor` is in every format and at every level.
+    fn readings(descriptor: Descriptor) -> Vec<Pte> {
+        let mut readings = Vec::new();
+        for granule in [Granule::Kib4, Granule::Kib16, Granule::Kib64] {
+            for pa_size in [PaSize::Bits48, PaSize::Bits52] {
+                readings.extend(LEVELS.map(|level| Pte::decode(descriptor, level, format(granule, pa_size))));
+            }
+        }
+        readings
+    }
+
+    /// A table where one of any granule may lie.
+    fn any_table() -> impl Strategy<Value = TableAddr> {
+        (1..1u64 << 32).prop_map(|index| TableAddr::allocated(PhysAddr::new(index << 16)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_annotation_reads_back_as_itself_and_nothing_else(value in 0..1u64 << Annotation::BITS) {
+            let annotation = Annotation::new(value).unwrap();
+            let descriptor = annotation.encode();
+            prop_assert!(!descriptor.is_valid());
+            prop_assert_eq!(lock_owner(descriptor), None);
+            prop_assert_eq!(annotation.value(), value);
+            for reading in readings(descriptor) {
+                prop_assert_eq!(reading, Pte::Annotated(annotation));
+            }
+        }
+
+        #[test]
+        fn every_lock_names_its_owner_and_remembers_its_table(
+            owner in 0..LOCK_OWNERS,
+            table in prop::option::of(any_table()),
+        ) {
+            let descriptor = locked(owner, table);
+            prop_assert!(!descriptor.is_valid());
+            prop_assert_eq!(lock_owner(descriptor), Some(owner));
+            prop_assert_eq!(remembered_table(descriptor), table);
+            for reading in readings(descriptor) {
+                prop_assert_eq!(reading, Pte::Locked);
+            }
+        }
+
+        #[test]
+        fn every_dead_entry_remembers_its_table(table in prop::option::of(any_table())) {
+            let descriptor = dead(table);
+            prop_assert!(!descriptor.is_valid());
+            prop_assert_eq!(lock_owner(descriptor), None);
+            prop_assert_eq!(remembered_table(descriptor), table);
+            for reading in readings(descriptor) {
+                prop_assert_eq!(reading, Pte::Dead);
+            }
+        }
+
+        #[test]
+        fn every_table_is_a_table_above_level_3_whether_settling_or_not(table in any_table()) {
+            for granule in [Granule::Kib4, Granule::Kib16, Granule::Kib64] {
+                let format = format(granule, PaSize::Bits52);
+                for level in [Level::L0, Level::L1, Level::L2] {
+                    prop_assert_eq!(Pte::decode(table.encode(), level, format), Pte::Table(table));
+                    let settling = Pte::decode(table.encode_settling(), level, format);
+                    prop_assert_eq!(settling, Pte::Settling(table));
+                }
+            }
+            prop_assert_eq!(lock_owner(table.encode()), None);
+        }
+    }
+
+    #[test]
+    fn empty_is_zero_at_every_level() {
+        assert_eq!(Descriptor::EMPTY.bits(), 0);
+        assert!(readings(Descriptor::EMPTY).into_iter().all(|reading| reading == Pte::Empty));
+    }
 
     #[test]
     fn invalid_states_keep_clear_of_the_access_flag() {
         let table = TableAddr::allocated(PhysAddr::new(0xffff_ffff_f000));
         let widest = Annotation::new((1 << Annotation::BITS) - 1).unwrap();
-        for descriptor in [locked(None), locked(Some(table)), dead(None), dead(Some(table)), widest.encode()]
-        {
-            assert!(!descriptor.is_valid(), "{descriptor:?}");
+        for descriptor in [locked(LOCK_OWNERS - 1, Some(table)), dead(Some(table)), widest.encode()] {
             assert_eq!(descriptor.bits() & AF, 0, "{descriptor:?}");
         }
-    }
-
-    #[test]
-    fn invalid_states_decode_to_themselves_at_every_level() {
-        let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
-        let annotation = Annotation::new(0x5_1234_5678).unwrap();
-        for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
-            assert_eq!(Pte::decode(Descriptor::EMPTY, level), Pte::Empty);
-            assert_eq!(Pte::decode(locked(Some(table)), level), Pte::Locked);
-            assert_eq!(Pte::decode(dead(None), level), Pte::Dead);
-            assert_eq!(Pte::decode(annotation.encode(), level), Pte::Annotated(annotation));
-        }
-    }
-
-    #[test]
-    fn lock_remembers_the_table_it_replaced() {
-        let table = TableAddr::allocated(PhysAddr::new(0x4000_1000));
-        assert_eq!(remembered_table(locked(Some(table))), Some(table));
-        assert_eq!(remembered_table(locked(None)), None);
     }
 
     #[test]
@@ -395,51 +440,78 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "can't name")]
+    fn lock_owner_beyond_its_room_is_refused() {
+        let _ = locked(LOCK_OWNERS, None);
+    }
+
+    #[test]
+    fn table_descriptor_is_its_address_and_0b11() {
+        let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
+        assert_eq!(table.encode().bits(), 0x1_0000_1003);
+    }
+
+    #[test]
+    fn settling_table_differs_from_a_table_in_bit_55_only() {
+        let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
+        assert_eq!(table.encode_settling().bits() ^ table.encode().bits(), 1 << 55);
+    }
+
+    #[test]
+    #[should_panic(expected = "below 2^48")]
+    fn table_beyond_48_bits_is_refused() {
+        let _ = TableAddr::allocated(PhysAddr::new(1 << 48));
+    }
+
+    #[test]
+    fn tables_of_a_root_lie_one_page_apart() {
+        let root = TableAddr::allocated(PhysAddr::new(0x1_0000_0000));
+        assert_eq!(root.in_root(3, Granule::Kib4).address(), PhysAddr::new(0x1_0000_3000));
+        assert_eq!(root.in_root(3, Granule::Kib64).address(), PhysAddr::new(0x1_0003_0000));
+    }
+
+    #[test]
     #[should_panic(expected = "corrupt")]
-    fn level_0_block_is_corruption() {
-        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L0);
+    fn table_that_is_not_aligned_for_its_granule_is_corruption() {
+        // With 64 KiB pages, bit 12 is bit 48 of the address.
+        let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
+        let _ = Pte::decode(table.encode(), Level::L2, format(Granule::Kib64, PaSize::Bits52));
+    }
+
+    #[test]
+    fn stray_bit_in_any_state_is_corruption() {
+        let table = TableAddr::allocated(PhysAddr::new(0x1000));
+        let annotation = Annotation::new(1).unwrap();
+        for (descriptor, bits) in [
+            (table.encode(), [2, 10, 48, 60]),
+            (locked(0, Some(table)), [10, 11, 48, 63]),
+            (dead(Some(table)), [4, 11, 48, 63]),
+            (annotation.encode(), [4, 9, 10, 11]),
+        ] {
+            for bit in bits {
+                let stray = Descriptor(descriptor.0 | 1 << bit);
+                let format = format(Granule::Kib4, PaSize::Bits48);
+                let reading = std::panic::catch_unwind(|| Pte::decode(stray, Level::L2, format));
+                assert!(reading.is_err(), "{stray:?} reads as {reading:?}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "corrupt")]
+    fn level_0_block_without_lpa2_is_corruption() {
+        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L0, format(Granule::Kib4, PaSize::Bits48));
+    }
+
+    #[test]
+    #[should_panic(expected = "corrupt")]
+    fn block_at_level_3_is_corruption() {
+        let _ = Pte::decode(Descriptor(0x4000_0401), Level::L3, format(Granule::Kib4, PaSize::Bits48));
     }
 
     #[test]
     #[should_panic(expected = "corrupt")]
     fn invalid_word_of_no_kind_is_corruption() {
-        let _ = Pte::decode(Descriptor(0x4000_0000), Level::L2);
-    }
-
-    #[test]
-    fn child_maps_its_share_of_the_block() {
-        let child = BLOCK.child(3, 0x20_0000).unwrap();
-        let expected = Leaf::new(Level::L2, PhysAddr::new(0x8060_0000), Attributes::RAM, Fwb::Off);
-        assert_eq!(child, expected);
-    }
-
-    #[test]
-    fn child_of_a_level_2_block_is_a_page_descriptor() {
-        let block = Leaf::new(Level::L2, PhysAddr::new(0x20_0000), Attributes::RAM, Fwb::Off);
-        let child = block.child(1, 0x1000).unwrap();
-        assert_eq!(Pte::decode(child.encode(), Level::L3), Pte::Leaf(child));
-        assert_eq!(child.output(), PhysAddr::new(0x20_1000));
-    }
-
-    #[test]
-    fn child_inherits_age_dirty_state_and_software_bits_but_not_contiguity() {
-        let marked = Leaf { bits: BLOCK.bits & !AF | DBM | SOFTWARE | CONTIGUOUS, ..BLOCK };
-        let child = marked.child(0, 0x20_0000).unwrap();
-        assert!(!child.is_young());
-        assert_eq!(child.bits & (DBM | SOFTWARE | CONTIGUOUS), DBM | SOFTWARE);
-    }
-
-    #[test]
-    fn page_has_no_children() {
-        let page = Leaf::new(Level::L3, PhysAddr::new(0x1000), Attributes::RAM, Fwb::Off);
-        assert_eq!(page.child(0, 0x1000), None);
-    }
-
-    #[test]
-    fn changed_permissions_change_nothing_else() {
-        let marked = Leaf { bits: BLOCK.bits & !AF | DBM | SOFTWARE | CONTIGUOUS, ..BLOCK };
-        let changed = marked.with_permissions(Permissions::READ_ONLY);
-        assert_eq!(changed.attributes(Fwb::Off).permissions, Permissions::READ_ONLY);
-        assert_eq!(changed.with_permissions(Permissions::ALL), marked);
+        let _ = Pte::decode(Descriptor(0x4000_0000), Level::L2, format(Granule::Kib4, PaSize::Bits48));
     }
 }

@@ -121,13 +121,6 @@ impl Retired {
     }
 }
 
-/// For operations that are not pinned: everything on the first list.
-impl Retired {
-    pub(crate) fn push(&self, address: TableAddr, table: &crate::table::Table) {
-        self.lists[0].push(address, table.entry(0));
-    }
-}
-
 /// The tables that are ripe; one CPU at a time has this.
 #[must_use = "nothing is collected until `pop` is called"]
 pub(crate) struct Ripe<'r> {

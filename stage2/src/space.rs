@@ -1,15 +1,18 @@
 //! A guest's address space: the tree of tables and what the hardware has to
 //! be told about it.
 //!
-//! This file creates and destroys one. Reading is in [`crate::walk`], changing
-//! in [`crate::map`] and [`crate::unmap`].
+//! This file creates a space, and ends it. Reading is in [`crate::walk`],
+//! changing in [`crate::map`], [`crate::protect`] and [`crate::unmap`].
 
 use crate::addr::{Ipa, IpaRange, Level, PhysAddr};
-use crate::attr::Attributes;
+use crate::attr::{Attributes, Permissions};
+use crate::cursor::{Account, Budget};
+use crate::epoch::Guard;
 use crate::error::MapError;
+use crate::format::Format;
 use crate::geometry::Geometry;
 use crate::maint::Maintenance;
-use crate::pte::{Leaf, Pte, TableAddr};
+use crate::pte::{Descriptor, Leaf, Pte, TableAddr};
 use crate::table::{TableMemory, Tables};
 use crate::view::{Slot, View};
 use crate::vtcr::{Features, vtcr};
@@ -34,7 +37,7 @@ impl<M: TableMemory> Space<M> {
     ///
     /// [`MapError::OutOfTables`] if there is no room for the root.
     pub fn new(geometry: Geometry, features: Features, memory: M) -> Result<Self, MapError> {
-        let tables = Tables::new(memory);
+        let tables = Tables::new(memory, Format::new(&geometry, features));
         let root = tables.allocate_root(geometry.root_tables()).ok_or(MapError::OutOfTables)?;
         Ok(Self { tables, root, geometry, features })
     }
@@ -53,6 +56,11 @@ impl<M: TableMemory> Space<M> {
         vtcr(&self.geometry, self.features)
     }
 
+    /// Where its tables come from.
+    pub fn memory(&self) -> &M {
+        self.tables.memory()
+    }
+
     /// The shape of the space.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
@@ -63,6 +71,11 @@ impl<M: TableMemory> Space<M> {
         self.features
     }
 
+    /// How its descriptors are spelt.
+    pub fn format(&self) -> Format {
+        self.tables.format()
+    }
+
     /// A leaf for an entry at `level`, to be stored with the functions of
     /// [`crate::bbm`].
     ///
@@ -71,42 +84,55 @@ impl<M: TableMemory> Space<M> {
     /// [`MapError::OutputMisaligned`] if `output` is not aligned to the size
     /// of such a leaf, or if there are no leaves at `level`.
     /// [`MapError::OutsidePhysical`] if it ends beyond physical memory.
+    /// [`MapError::Permissions`] if the space can't express them.
     pub fn leaf(&self, level: Level, output: PhysAddr, attributes: Attributes) -> Result<Leaf, MapError> {
-        let granule = self.geometry.granule();
-        if !granule.allows_leaf(level) || !output.is_aligned(granule.span(level)) {
-            return Err(MapError::OutputMisaligned { output });
-        }
-        self.check_output(output, granule.span(level))?;
-        Ok(Leaf::new(level, output, attributes, self.features.fwb))
+        self.check_output(output, self.format().granule().span(level))?;
+        self.check_permissions(attributes.permissions)?;
+        self.format().leaf(level, output, attributes).ok_or(MapError::OutputMisaligned { output })
     }
 
-    /// Frees the tables that left the tree, and says how many there were.
+    /// How many tables have left the tree and are not free yet, because a CPU
+    /// might still be looking at them.
     ///
-    /// Having the space to oneself is what makes this correct: no other CPU
-    /// can be looking into one of them.
-    pub fn reclaim(&mut self) -> usize {
-        self.tables.reclaim()
+    /// Operations that retire tables free older ones, so this stays small
+    /// unless a CPU remains pinned. Then
+    /// [`Epochs::try_advance`](crate::epoch::Epochs::try_advance) says which,
+    /// and whoever is about to retire more should unpin and let others go
+    /// first.
+    pub fn retired(&self) -> usize {
+        self.tables.retired()
+    }
+
+    /// Frees the retired tables that nobody can be looking at any more, and
+    /// says how many. After four calls under four guards in a row, with nobody
+    /// else pinned, all are free.
+    pub fn collect(&self, guard: &Guard<'_>) -> usize {
+        self.tables.collect(guard, usize::MAX)
     }
 
     /// Ends the space and frees all its tables.
     ///
     /// Before this, the caller has stopped every vCPU of the guest and made
     /// sure that no CPU has [`Self::root`] in its VTTBR_EL2.
-    pub fn destroy(mut self, maintenance: &impl Maintenance) {
-        maintenance.invalidate_all();
-        self.tables.reclaim();
-        for index in 0..self.geometry.root_tables() {
-            free_children(&mut self.tables, self.root.in_root(index), self.geometry.start_level());
+    pub fn destroy(self, maintenance: &impl Maintenance) {
+        let mut rest = Some(self.teardown(maintenance));
+        while let Some(teardown) = rest {
+            rest = teardown.step(Budget::UNLIMITED);
         }
-        self.tables.free_root(self.root, self.geometry.root_tables());
+    }
+
+    /// Ends the space, in steps; under the same terms as [`Self::destroy`].
+    pub fn teardown(self, maintenance: &impl Maintenance) -> Teardown<M> {
+        maintenance.invalidate_all();
+        Teardown { space: self }
     }
 
     /// The slot of the root that translates `ipa`, which is inside the space.
-    pub(crate) fn root_slot(&self, ipa: Ipa) -> Slot<'_, M> {
+    pub(crate) fn root_slot<'g>(&'g self, guard: &'g Guard<'_>, ipa: Ipa) -> Slot<'g, M> {
         let (granule, level) = (self.geometry.granule(), self.geometry.start_level());
         let base = ipa.align_down(granule.table_span(level));
-        let table = self.root.in_root(granule.root_index(ipa, level));
-        View::new(&self.tables, self.tables.resolve(table), granule, level, base).slot_for(ipa)
+        let table = self.root.in_root(granule.root_index(ipa, level), granule);
+        View::new(&self.tables, guard, table, level, base).slot_for(ipa)
     }
 
     /// Whether `range` is something that can be mapped, unmapped, protected.
@@ -131,20 +157,74 @@ impl<M: TableMemory> Space<M> {
             _ => Err(MapError::OutsidePhysical { output }),
         }
     }
+
+    /// Whether a leaf can express these.
+    pub(crate) fn check_permissions(&self, permissions: Permissions) -> Result<(), MapError> {
+        if self.format().allows(permissions) { Ok(()) } else { Err(MapError::Permissions { permissions }) }
+    }
 }
 
-/// Frees all tables below `table`, which is at `level`.
-fn free_children<M: TableMemory>(tables: &mut Tables<M>, table: TableAddr, level: Level) {
-    let Some(next) = level.next() else { return };
-    for index in 0..crate::geometry::ENTRIES {
-        let descriptor = tables.resolve(table).entry(index).load();
-        match Pte::decode(descriptor, level) {
+/// A space that is being taken apart.
+///
+/// Nobody can look into it any more, for it owns the space; so tables are
+/// freed as they are met.
+#[must_use = "a teardown that is dropped leaks the tables that are left"]
+pub struct Teardown<M: TableMemory> {
+    space: Space<M>,
+}
+
+impl<M: TableMemory> Teardown<M> {
+    /// Frees tables, and looks at about as many entries as `budget` says.
+    /// Gives back what is left to do; `None` at the end.
+    pub fn step(mut self, budget: Budget) -> Option<Self> {
+        let geometry = self.space.geometry;
+        let tables = &mut self.space.tables;
+        let entries = tables.format().granule().entries();
+        let mut account = budget.open(geometry.granule());
+        while tables.free_retired() {
+            account.spend(entries);
+            if !account.allows(entries) {
+                return Some(self);
+            }
+        }
+        for index in 0..geometry.root_tables() {
+            let root = self.space.root.in_root(index, geometry.granule());
+            if !free_below(tables, root, geometry.start_level(), &mut account) {
+                return Some(self);
+            }
+        }
+        tables.free_root(self.space.root, geometry.root_tables());
+        None
+    }
+}
+
+/// Frees all tables below `table`, which is at `level`; `false` if the budget
+/// was spent before.
+///
+/// Freeing a table costs as much as looking at all its entries: it is cleared.
+fn free_below<M: TableMemory>(
+    tables: &mut Tables<M>,
+    table: TableAddr,
+    level: Level,
+    account: &mut Account,
+) -> bool {
+    let (format, Some(next)) = (tables.format(), level.next()) else { return true };
+    let entries = format.granule().entries();
+    for index in 0..entries {
+        match Pte::decode(tables.resolve_mut(table)[index].load(), level, format) {
             Pte::Table(child) => {
-                free_children(tables, child, next);
+                if !account.allows(entries) || !free_below(tables, child, next, account) {
+                    return false;
+                }
+                account.spend(entries);
+                tables.resolve_mut(table)[index].fill(Descriptor::EMPTY);
                 tables.free(child);
             }
             Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {}
-            held @ (Pte::Locked | Pte::Dead) => panic!("{held:?} entry in a space that nobody uses"),
+            held @ (Pte::Settling(_) | Pte::Locked | Pte::Dead) => {
+                panic!("{held:?} entry in a space that nobody uses")
+            }
         }
     }
+    true
 }

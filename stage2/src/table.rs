@@ -5,55 +5,34 @@
 //! (the first is [`Maintenance`](crate::maint::Maintenance)). At EL2 it is a
 //! page pool and a linear map; on a host it is an [arena](crate::arena).
 //!
+//! A table is as large as a page of the space's granule and has as many
+//! entries as fit. Other CPUs and the hardware walker access them at any time.
+//! That is why a table is a slice of atomics and why there is never a `&mut`
+//! to one.
+//!
 //! The argument for safety is about ownership of addresses, and it is short:
 //!
 //! 1. The crate resolves only addresses that `Tables::allocate` gave it or
 //!    that it read from a TABLE, LOCKED or DEAD entry of a tree, and it writes
 //!    only such addresses into those. So each names memory that was allocated
 //!    as a table.
-//! 2. A table that was ever linked goes back to the allocator from functions
-//!    that have the whole space to themselves (`&mut` or by value), hence
-//!    while no reference made by `Tables::resolve` exists.
+//! 2. Whoever looks into a table that others can reach shows a [`Guard`] of
+//!    the space's own [`Epochs`], and the reference lives no longer than that.
+//!    A table that was ever linked goes back to the allocator when it was
+//!    unlinked two epochs ago ([`crate::reclaim`]), so no guard exists under
+//!    which it could have been found; or from a function that has the whole
+//!    space to itself (`&mut`), hence while no such reference exists.
 //! 3. A table that was never linked is an `Unlinked`, which its owner alone
 //!    can reach, and which gives it back when dropped.
 
 #![expect(unsafe_code, reason = "declares and calls `TableMemory`, as argued above")]
 
 use crate::addr::{Ipa, Level, PhysAddr};
-use crate::geometry::ENTRIES;
+use crate::epoch::{Epochs, Guard};
+use crate::format::Format;
 use crate::pte::{AtomicPte, Descriptor, TableAddr};
 use crate::reclaim::Retired;
-use crate::sync::{array_of, const_fn};
-
-/// One translation table, the size of a page and aligned to it.
-///
-/// Other CPUs and the hardware walker access it at any time. That is why its
-/// entries are atomics and why there is never a `&mut` to one.
-#[repr(C, align(4096))]
-pub struct Table([AtomicPte; ENTRIES]);
-
-const _: () = assert!(size_of::<Table>() == 4096, "a table fills its page");
-
-impl Table {
-    const_fn! {
-        /// A table of empty entries.
-        #[expect(clippy::new_without_default, reason = "tables are memory to be placed, not plain values")]
-        pub fn new() -> Self {
-            Self(array_of![AtomicPte::new(); ENTRIES])
-        }
-    }
-
-    /// The entry with this index, which counts modulo the size of the table.
-    #[inline]
-    pub(crate) fn entry(&self, index: usize) -> &AtomicPte {
-        &self.0[index % ENTRIES]
-    }
-
-    /// Reads all entries, one after the other; for models and dumps.
-    pub fn snapshot(&self) -> impl Iterator<Item = Descriptor> {
-        self.0.iter().map(AtomicPte::load)
-    }
-}
+use crate::sync;
 
 /// A store into a table that is part of a space; see [`TableMemory::stored`].
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +47,7 @@ pub struct Store {
     pub new: Descriptor,
 }
 
-/// The memory that tables are made of.
+/// The memory that tables are made of, and the CPUs that look into it.
 ///
 /// # Safety
 ///
@@ -77,38 +56,58 @@ pub struct Store {
 /// 1. `allocate` hands out memory that nobody else uses until it is freed,
 ///    Normal inner shareable write-back in every mapping of it, and whose
 ///    every entry is empty (zero);
-/// 2. it lies at `tables * size_of::<Table>()` alignment, contiguously, below
-///    the physical address limit of the space, and not at address zero;
-/// 3. for each such table, until it is freed, `resolve` returns a reference
-///    to that very memory, the same each time, also when called by several
-///    CPUs at once.
+/// 2. it is aligned to its size, below the physical address limit of the
+///    space and below 2^48, and not at address zero;
+/// 3. until it is freed, `resolve` returns references to that very memory, the
+///    same each time, also when called by several CPUs at once;
+/// 4. `epochs` always returns the same.
 pub unsafe trait TableMemory {
-    /// Takes `tables` adjacent tables (1, 2, 4, 8 or 16), all empty; `None`
-    /// if there is no such memory. More than one is asked for only when a
-    /// space is created.
-    fn allocate(&self, tables: usize) -> Option<PhysAddr>;
+    /// Takes `bytes` of memory, a power of two and at least a page of the
+    /// space's granule, all zero; `None` if there is no such memory. More
+    /// than one page is asked for only when a space is created.
+    fn allocate(&self, bytes: u64) -> Option<PhysAddr>;
 
     /// Takes back what `allocate` gave.
     ///
     /// # Safety
     ///
-    /// `first` and `tables` are those of one call of `allocate` that has not
+    /// `address` and `bytes` are those of one call of `allocate` that has not
     /// been answered by a call of `free`, and nobody refers to the memory any
     /// more: no software, no walker, no TLB.
-    unsafe fn free(&self, first: PhysAddr, tables: usize);
+    unsafe fn free(&self, address: PhysAddr, bytes: u64);
 
-    /// The table at `address`.
+    /// The `entries` descriptors from `address` on.
     ///
     /// # Safety
     ///
-    /// `address` is that of a table that was allocated here, and it is not
-    /// freed while the reference lives.
-    unsafe fn resolve(&self, address: PhysAddr) -> &Table;
+    /// They lie within memory that was allocated here, and it is not freed
+    /// while the reference lives.
+    unsafe fn resolve(&self, address: PhysAddr, entries: usize) -> &[AtomicPte];
+
+    /// The CPUs that take part: a guard of these proves that tables stay.
+    fn epochs(&self) -> &Epochs;
+
+    /// Gives way for a moment while another CPU finishes what it holds.
+    ///
+    /// Who holds a LOCKED entry waits for nobody, and who is making a table
+    /// DEAD waits for holders of LOCKED entries at most. So waiting ends.
+    #[inline]
+    fn relax(&self) {
+        sync::relax();
+    }
+
+    /// Told of every store into a table that is part of a space, right before
+    /// it is tried: it may still fail.
+    ///
+    /// Does nothing unless a model lets another CPU come first.
+    #[inline]
+    fn storing(&self) {}
 
     /// Told of every store into a table that is part of a space, right after
     /// it happened.
     ///
     /// Does nothing unless a model of the hardware wants to watch.
+    #[inline]
     fn stored(&self, store: Store) {
         let _ = store;
     }
@@ -116,18 +115,30 @@ pub unsafe trait TableMemory {
 
 // SAFETY: Each function is the referent's own, and so are its promises.
 unsafe impl<T: TableMemory> TableMemory for &T {
-    fn allocate(&self, tables: usize) -> Option<PhysAddr> {
-        (**self).allocate(tables)
+    fn allocate(&self, bytes: u64) -> Option<PhysAddr> {
+        (**self).allocate(bytes)
     }
 
-    unsafe fn free(&self, first: PhysAddr, tables: usize) {
+    unsafe fn free(&self, address: PhysAddr, bytes: u64) {
         // SAFETY: Passed on from our caller.
-        unsafe { (**self).free(first, tables) }
+        unsafe { (**self).free(address, bytes) }
     }
 
-    unsafe fn resolve(&self, address: PhysAddr) -> &Table {
+    unsafe fn resolve(&self, address: PhysAddr, entries: usize) -> &[AtomicPte] {
         // SAFETY: Passed on from our caller.
-        unsafe { (**self).resolve(address) }
+        unsafe { (**self).resolve(address, entries) }
+    }
+
+    fn epochs(&self) -> &Epochs {
+        (**self).epochs()
+    }
+
+    fn relax(&self) {
+        (**self).relax();
+    }
+
+    fn storing(&self) {
+        (**self).storing();
     }
 
     fn stored(&self, store: Store) {
@@ -140,30 +151,86 @@ unsafe impl<T: TableMemory> TableMemory for &T {
 pub(crate) struct Tables<M: TableMemory> {
     memory: M,
     retired: Retired,
+    format: Format,
 }
 
 impl<M: TableMemory> Tables<M> {
-    pub(crate) fn new(memory: M) -> Self {
-        Self { memory, retired: Retired::new() }
+    pub(crate) fn new(memory: M, format: Format) -> Self {
+        Self { memory, retired: Retired::new(), format }
     }
 
-    /// Takes one empty table that is not part of the tree yet.
-    pub(crate) fn allocate(&self) -> Option<Unlinked<'_, M>> {
-        let table = self.allocate_root(1)?;
+    /// How their descriptors are spelt.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Takes one empty table that is not part of the tree yet. If there is no
+    /// memory for it, one that waited to be reused comes back first.
+    pub(crate) fn allocate<'g>(&'g self, guard: &'g Guard<'_>) -> Option<Unlinked<'g, M>> {
+        let table = self.take().or_else(|| {
+            self.collect(guard, 1);
+            self.take()
+        })?;
         Some(Unlinked { tables: self, table })
+    }
+
+    fn take(&self) -> Option<TableAddr> {
+        self.memory.allocate(self.table_bytes()).map(TableAddr::allocated)
     }
 
     /// Takes the tables of a root; [`Self::free_root`] gives them back.
     pub(crate) fn allocate_root(&self, tables: usize) -> Option<TableAddr> {
-        let address = self.memory.allocate(tables)?;
-        assert!(address.bits() != 0, "table memory must not contain address zero");
-        Some(TableAddr::allocated(address))
+        self.memory.allocate(tables as u64 * self.table_bytes()).map(TableAddr::allocated)
     }
 
     /// The table at `address`.
-    pub(crate) fn resolve(&self, address: TableAddr) -> &Table {
+    ///
+    /// # Panics
+    ///
+    /// If `guard` is not of the epochs of this memory: it would prove nothing.
+    #[inline]
+    pub(crate) fn resolve<'g>(&'g self, address: TableAddr, guard: &'g Guard<'_>) -> &'g [AtomicPte] {
+        assert!(core::ptr::eq(guard.epochs(), self.memory.epochs()), "the guard is of other epochs");
         // SAFETY: Points 1 and 2 at the top of this file.
-        unsafe { self.memory.resolve(address.address()) }
+        unsafe { self.memory.resolve(address.address(), self.format.granule().entries()) }
+    }
+
+    /// The table at `address`, for the only one who looks at tables.
+    pub(crate) fn resolve_mut(&mut self, address: TableAddr) -> &[AtomicPte] {
+        // SAFETY: Points 1 and 2 at the top of this file: `self` is borrowed
+        // as long as the reference lives, so nothing is freed.
+        unsafe { self.memory.resolve(address.address(), self.format.granule().entries()) }
+    }
+
+    /// Takes charge of a table that was unlinked and invalidated, and all of
+    /// whose entries are DEAD.
+    pub(crate) fn retire(&self, table: TableAddr, guard: &Guard<'_>) {
+        self.retired.retire(guard, table, self.resolve(table, guard));
+    }
+
+    /// How many tables wait to be reused.
+    pub(crate) fn retired(&self) -> usize {
+        self.retired.count()
+    }
+
+    /// Frees up to `limit` of the tables that nobody can be looking at any
+    /// more, and says how many.
+    pub(crate) fn collect(&self, guard: &Guard<'_>, limit: usize) -> usize {
+        let Some(mut ripe) = self.retired.collect(guard) else { return 0 };
+        let mut freed = 0;
+        while freed < limit
+            && let Some(table) = ripe.pop(|table| first(self.resolve(table, guard)))
+        {
+            // SAFETY: Point 2 at the top of this file: `pop` gives out tables
+            // that were unlinked two epochs ago, each once.
+            unsafe { self.memory.free(table.address(), self.table_bytes()) };
+            freed += 1;
+        }
+        freed
     }
 
     /// Gives back a table that was part of the tree. Having `self` to itself
@@ -171,37 +238,35 @@ impl<M: TableMemory> Tables<M> {
     /// caller has taken care of walkers and TLBs.
     pub(crate) fn free(&mut self, table: TableAddr) {
         // SAFETY: `&mut self` outlives every reference from `resolve`.
-        unsafe { self.memory.free(table.address(), 1) }
+        unsafe { self.memory.free(table.address(), self.table_bytes()) }
     }
 
     /// Gives back what [`Self::allocate_root`] took, under the same terms as
     /// [`Self::free`].
     pub(crate) fn free_root(&mut self, root: TableAddr, tables: usize) {
         // SAFETY: `&mut self` outlives every reference from `resolve`.
-        unsafe { self.memory.free(root.address(), tables) }
+        unsafe { self.memory.free(root.address(), tables as u64 * self.table_bytes()) }
     }
 
-    pub(crate) fn memory(&self) -> &M {
-        &self.memory
+    /// Frees one of the tables that wait, under the same terms as
+    /// [`Self::free`]; `false` if none does.
+    pub(crate) fn free_retired(&mut self) -> bool {
+        let (memory, entries) = (&self.memory, self.format.granule().entries());
+        // SAFETY: Points 1 and 2 at the top of this file, as for `resolve_mut`.
+        let entry_0 = |table: TableAddr| first(unsafe { memory.resolve(table.address(), entries) });
+        let Some(table) = self.retired.pop(entry_0) else { return false };
+        self.free(table);
+        true
     }
 
-    /// Tables that left the tree and wait for [`Self::free`].
-    pub(crate) fn retired(&self) -> &Retired {
-        &self.retired
+    /// Bytes in a table.
+    fn table_bytes(&self) -> u64 {
+        self.format.granule().page_size()
     }
+}
 
-    /// Frees all tables that left the tree, and says how many.
-    pub(crate) fn reclaim(&mut self) -> usize {
-        let mut freed = 0;
-        let Self { memory, retired } = self;
-        // SAFETY: Points 1 and 2 at the top of this file.
-        while let Some(table) = retired.pop(|table| unsafe { memory.resolve(table.address()) }.entry(0)) {
-            // SAFETY: `&mut self` outlives every reference from `resolve`.
-            unsafe { memory.free(table.address(), 1) }
-            freed += 1;
-        }
-        freed
-    }
+fn first(table: &[AtomicPte]) -> &AtomicPte {
+    table.first().expect("a table has entries")
 }
 
 /// A table that only its owner can reach, to be filled and then linked.
@@ -213,10 +278,15 @@ pub(crate) struct Unlinked<'s, M: TableMemory> {
     table: TableAddr,
 }
 
-impl<'s, M: TableMemory> Unlinked<'s, M> {
-    /// Writes an entry.
-    pub(crate) fn fill(&self, index: usize, descriptor: Descriptor) {
-        self.tables.resolve(self.table).entry(index).fill(descriptor);
+impl<M: TableMemory> Unlinked<'_, M> {
+    /// Writes the entries: each becomes what `descriptor` says about its index.
+    pub(crate) fn fill(&self, descriptor: impl Fn(usize) -> Descriptor) {
+        let entries = self.tables.format().granule().entries();
+        // SAFETY: Point 3 at the top of this file; the reference ends here.
+        let table = unsafe { self.tables.memory.resolve(self.table.address(), entries) };
+        for (index, entry) in table.iter().enumerate() {
+            entry.fill(descriptor(index));
+        }
     }
 
     /// Where the table lies, for the descriptor that is to link it.
@@ -225,8 +295,8 @@ impl<'s, M: TableMemory> Unlinked<'s, M> {
     }
 
     /// Ends the private life of the table: it has been linked.
-    pub(crate) fn into_linked(self) -> &'s Table {
-        let table = self.tables.resolve(self.table);
+    pub(crate) fn into_linked(self) -> TableAddr {
+        let table = self.table;
         core::mem::forget(self);
         table
     }
@@ -236,6 +306,6 @@ impl<M: TableMemory> Drop for Unlinked<'_, M> {
     fn drop(&mut self) {
         // SAFETY: Point 3 at the top of this file: never linked, so reached by
         // nobody else, and `fill` keeps no reference.
-        unsafe { self.tables.memory.free(self.table.address(), 1) }
+        unsafe { self.tables.memory.free(self.table.address(), self.tables.table_bytes()) }
     }
 }

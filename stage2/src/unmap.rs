@@ -1,20 +1,20 @@
 //! Unmapping: exactly the range, with one TLB invalidation for each stretch.
 //!
-//! The range is taken apart from the top. In each table, the entries that lie
-//! wholly inside go together in one [`Batch`], be they leaves or subtrees; at
-//! most the two entries at the ends lie only partly inside, and there the same
-//! is done one level down. So the number of invalidations depends on the depth
-//! of the tree and not on the number of pages. Tables that end up empty leave
-//! with the batch of the table above.
+//! The range is taken apart from the top. In each table, the leaves and the
+//! last-level tables that lie wholly inside go together in one [`Batch`]; for
+//! other tables the same is done one level down, and those that end up empty
+//! leave with the batch of the table above. So the number of invalidations
+//! depends on the number of tables of tables and not on the number of pages.
 
-use crate::addr::{Ipa, IpaRange};
+use crate::addr::{Ipa, IpaRange, Level};
 use crate::bbm::Entry;
+use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::detach::{self, Batch};
+use crate::epoch::Guard;
 use crate::error::MapError;
 use crate::maint::Maintenance;
 use crate::pte::Pte;
 use crate::space::Space;
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::Slot;
 
@@ -24,6 +24,8 @@ enum Progress {
     Done,
     /// The table itself is being removed; go on from here, from the root.
     Restart(Ipa),
+    /// The budget is spent; this is what comes next.
+    Spent(Ipa),
 }
 
 impl<M: TableMemory> Space<M> {
@@ -34,44 +36,103 @@ impl<M: TableMemory> Space<M> {
     /// more. Without [`Fwb::On`](crate::Fwb::On), its caches may still hold
     /// what the guest wrote; cleaning them is for whoever gets the memory next.
     ///
-    /// Tables that became empty leave the tree; [`Self::reclaim`] frees them.
+    /// Tables that became empty leave the tree and are used again when nobody
+    /// can be looking at them any more.
     ///
     /// # Errors
     ///
     /// See [`MapError`].
-    pub fn unmap(&self, range: IpaRange, maintenance: &impl Maintenance) -> Result<(), MapError> {
-        self.check_range(range)?;
-        self.split_edges(range, maintenance)?;
-        self.remove(range, maintenance)
+    pub fn unmap(
+        &self,
+        guard: &Guard<'_>,
+        range: IpaRange,
+        maintenance: &impl Maintenance,
+    ) -> Result<(), MapError> {
+        self.unmap_step(guard, &mut Cursor::new(range), Budget::UNLIMITED, maintenance).map(|_| ())
     }
 
-    /// Unmaps `range`, which has been checked.
-    pub(crate) fn remove(&self, range: IpaRange, maintenance: &impl Maintenance) -> Result<(), MapError> {
+    /// A step of [`Self::unmap`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::unmap`]; what was done until then holds.
+    pub fn unmap_step(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+    ) -> Result<Step, MapError> {
+        self.check_range(cursor.range())?;
+        let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
+        self.split_edges(guard, rest, maintenance)?;
+        let account = budget.open(self.geometry().granule());
+        let mut removal = Removal { space: self, maintenance, account, retired: 0 };
+        let at = removal.run(guard, rest);
+        // Twice as many as were added: so their number stays bounded.
+        self.tables.collect(guard, 2 * removal.retired);
+        at.map(|at| cursor.reached(at))
+    }
+
+    /// Removes the empty tables on the way to `ipa`.
+    pub(crate) fn prune(&self, guard: &Guard<'_>, ipa: Ipa, maintenance: &impl Maintenance) {
+        let retired = prune_from(self.root_slot(guard, ipa), ipa, maintenance);
+        self.tables.collect(guard, 2 * retired);
+    }
+}
+
+/// Removes the empty tables on the way from `slot` to `ipa`, and says how many.
+fn prune_from<M: TableMemory>(slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Maintenance) -> usize {
+    let entry = Entry::load(slot);
+    let Pte::Table(table) = entry.pte() else { return 0 };
+    let below = prune_from(slot.child(table).slot_for(ipa), ipa, maintenance);
+    let Some(dead) = detach::bury(slot, table) else { return below };
+    let mut batch = Batch::new(slot);
+    batch.take_empty_table(entry, dead);
+    batch.complete(maintenance);
+    below + 1
+}
+
+/// One step of an unmap.
+struct Removal<'a, M: TableMemory, T> {
+    space: &'a Space<M>,
+    maintenance: &'a T,
+    account: Account,
+    /// How many tables left the tree.
+    retired: usize,
+}
+
+impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
+    /// Unmaps `range` from the first address on, and says how far it came.
+    fn run(&mut self, guard: &Guard<'_>, range: IpaRange) -> Result<Ipa, MapError> {
         let mut rest = Some(range);
         while let Some(range) = rest {
-            let slot = self.root_slot(range.start());
-            let next = match self.remove_from(slot, range, maintenance)? {
-                Progress::Done => slot.table_range().end(),
+            let slot = self.space.root_slot(guard, range.start());
+            let next = match self.remove(slot, range)? {
+                Progress::Done => slot.view().range().end(),
                 Progress::Restart(ipa) => ipa,
+                Progress::Spent(ipa) => return Ok(ipa),
             };
             rest = IpaRange::between(next, range.end());
         }
-        Ok(())
+        Ok(range.end())
     }
 
     /// Unmaps as much of `range` as lies in the table of `first`, the slot of
     /// its first address.
-    fn remove_from(
-        &self,
-        first: Slot<'_, M>,
-        range: IpaRange,
-        maintenance: &impl Maintenance,
-    ) -> Result<Progress, MapError> {
+    fn remove(&mut self, first: Slot<'_, M>, range: IpaRange) -> Result<Progress, MapError> {
+        let maintenance = self.maintenance;
         let mut batch = Batch::new(first);
         let mut next = Some(first);
         while let Some(slot) = next
             && slot.ipa() < range.end()
         {
+            let here = range.start().max(slot.ipa());
+            if self.account.is_spent() {
+                batch.complete(maintenance);
+                return Ok(Progress::Spent(here));
+            }
+            self.account.spend(1);
             let entry = Entry::load(slot);
             let whole = range.covers(slot.range());
             match entry.pte() {
@@ -88,58 +149,52 @@ impl<M: TableMemory> Space<M> {
                 }
                 Pte::Leaf(_) | Pte::Annotated(_) => {
                     batch.complete(maintenance);
-                    self.split(entry, maintenance)?;
+                    self.space.split(entry, maintenance)?;
                 }
-                Pte::Table(table) if whole => match detach::kill(slot, table) {
-                    Some(dead) => {
-                        batch.take_subtree(entry, dead);
-                        next = slot.next();
+                Pte::Table(table) if whole && slot.level() == Level::L2 => {
+                    let entries = slot.granule().entries();
+                    if !self.account.allows(entries) {
+                        // Not the rest of this budget, but all of the next.
+                        self.account.spend(entries);
+                        continue;
                     }
-                    None => {
-                        batch.complete(maintenance);
-                        relax();
+                    self.account.spend(entries);
+                    match batch.kill(slot, table, maintenance) {
+                        Some(dead) => {
+                            batch.take_table(entry, dead);
+                            self.retired += 1;
+                            next = slot.next();
+                        }
+                        None => {
+                            batch.complete(maintenance);
+                            self.space.memory().relax();
+                        }
                     }
-                },
+                }
                 Pte::Table(table) => {
                     batch.complete(maintenance);
-                    let start = range.start().max(slot.ipa());
-                    let below = slot.child(table).slot_for(start);
-                    if let Progress::Restart(ipa) = self.remove_from(below, range, maintenance)? {
-                        return Ok(Progress::Restart(ipa));
+                    match self.remove(slot.child(table).slot_for(here), range)? {
+                        Progress::Done => {}
+                        unfinished => return Ok(unfinished),
                     }
                     if let Some(dead) = detach::bury(slot, table) {
                         batch.take_empty_table(entry, dead);
+                        self.retired += 1;
                     }
                     next = slot.next();
                 }
-                Pte::Locked => {
+                Pte::Locked | Pte::Settling(_) => {
                     batch.complete(maintenance);
-                    relax();
+                    self.space.memory().relax();
                 }
                 Pte::Dead => {
                     batch.complete(maintenance);
-                    relax();
-                    return Ok(Progress::Restart(range.start().max(slot.ipa())));
+                    self.space.memory().relax();
+                    return Ok(Progress::Restart(here));
                 }
             }
         }
         batch.complete(maintenance);
         Ok(Progress::Done)
-    }
-
-    /// Removes the empty tables on the way to `ipa`.
-    pub(crate) fn prune(&self, ipa: Ipa, maintenance: &impl Maintenance) {
-        self.prune_from(self.root_slot(ipa), ipa, maintenance);
-    }
-
-    fn prune_from(&self, slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Maintenance) {
-        let entry = Entry::load(slot);
-        let Pte::Table(table) = entry.pte() else { return };
-        self.prune_from(slot.child(table).slot_for(ipa), ipa, maintenance);
-        if let Some(dead) = detach::bury(slot, table) {
-            let mut batch = Batch::new(slot);
-            batch.take_empty_table(entry, dead);
-            batch.complete(maintenance);
-        }
     }
 }

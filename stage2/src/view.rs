@@ -3,20 +3,23 @@
 //! A bare table does not know which addresses it translates; a [`View`] does.
 //! A [`Slot`] is one entry of a view: it knows the addresses it stands for
 //! and the level it is at. Both are plain references with a few numbers,
-//! copied freely. What was *read* from a slot is an
-//! [`Entry`](crate::bbm::Entry), which lives in [`crate::bbm`] together with
-//! everything that may be done to it.
+//! copied freely, and live no longer than the guard under which they were
+//! found. What was *read* from a slot is an [`Entry`](crate::bbm::Entry),
+//! which lives in [`crate::bbm`] together with everything that may be done to
+//! it.
 
 use crate::addr::{Ipa, IpaRange, Level};
-use crate::geometry::{ENTRIES, Granule};
-use crate::pte::{Descriptor, TableAddr};
-use crate::table::{Store, Table, TableMemory, Tables};
+use crate::epoch::Guard;
+use crate::format::Format;
+use crate::geometry::Granule;
+use crate::pte::{AtomicPte, Descriptor, TableAddr};
+use crate::table::{Store, TableMemory, Tables};
 
 /// A table at its place in the tree.
-pub(crate) struct View<'s, M: TableMemory> {
-    tables: &'s Tables<M>,
-    table: &'s Table,
-    granule: Granule,
+pub(crate) struct View<'g, M: TableMemory> {
+    tables: &'g Tables<M>,
+    guard: &'g Guard<'g>,
+    entries: &'g [AtomicPte],
     level: Level,
     /// The first address that the table translates.
     base: Ipa,
@@ -30,41 +33,56 @@ impl<M: TableMemory> Clone for View<'_, M> {
 
 impl<M: TableMemory> Copy for View<'_, M> {}
 
-impl<'s, M: TableMemory> View<'s, M> {
+impl<'g, M: TableMemory> View<'g, M> {
     /// `table`, which translates at `level` and from `base` on.
+    #[inline]
     pub(crate) fn new(
-        tables: &'s Tables<M>,
-        table: &'s Table,
-        granule: Granule,
+        tables: &'g Tables<M>,
+        guard: &'g Guard<'g>,
+        table: TableAddr,
         level: Level,
         base: Ipa,
     ) -> Self {
-        Self { tables, table, granule, level, base }
+        Self { tables, guard, entries: tables.resolve(table, guard), level, base }
     }
 
-    pub(crate) fn level(self) -> Level {
-        self.level
+    #[inline]
+    pub(crate) fn granule(self) -> Granule {
+        self.tables.format().granule()
+    }
+
+    /// All the addresses that the table translates.
+    pub(crate) fn range(self) -> IpaRange {
+        IpaRange::of_entry(self.base, self.granule().table_span(self.level))
+    }
+
+    /// The entries themselves, for scans that only read.
+    #[inline]
+    pub(crate) fn entries(self) -> &'g [AtomicPte] {
+        self.entries
     }
 
     /// The slot that translates `ipa`, which is one the table translates.
-    pub(crate) fn slot_for(self, ipa: Ipa) -> Slot<'s, M> {
-        self.slot(self.granule.index(ipa, self.level))
+    #[inline]
+    pub(crate) fn slot_for(self, ipa: Ipa) -> Slot<'g, M> {
+        self.slot(self.granule().index(ipa, self.level))
     }
 
     /// The slot with this index.
-    pub(crate) fn slot(self, index: usize) -> Slot<'s, M> {
-        Slot { view: self, index: index % ENTRIES }
+    #[inline]
+    pub(crate) fn slot(self, index: usize) -> Slot<'g, M> {
+        Slot { view: self, index }
     }
 
     /// All slots, from the first.
-    pub(crate) fn slots(self) -> impl Iterator<Item = Slot<'s, M>> {
-        (0..ENTRIES).map(move |index| self.slot(index))
+    pub(crate) fn slots(self) -> impl Iterator<Item = Slot<'g, M>> {
+        (0..self.entries.len()).map(move |index| self.slot(index))
     }
 }
 
 /// One entry of a table, as a place.
-pub(crate) struct Slot<'s, M: TableMemory> {
-    view: View<'s, M>,
+pub(crate) struct Slot<'g, M: TableMemory> {
+    view: View<'g, M>,
     index: usize,
 }
 
@@ -76,80 +94,97 @@ impl<M: TableMemory> Clone for Slot<'_, M> {
 
 impl<M: TableMemory> Copy for Slot<'_, M> {}
 
-impl<'s, M: TableMemory> Slot<'s, M> {
+impl<'g, M: TableMemory> Slot<'g, M> {
+    #[inline]
     pub(crate) fn level(self) -> Level {
         self.view.level
     }
 
-    pub(crate) fn granule(self) -> Granule {
-        self.view.granule
+    #[inline]
+    pub(crate) fn format(self) -> Format {
+        self.view.tables.format()
     }
 
+    #[inline]
+    pub(crate) fn granule(self) -> Granule {
+        self.view.granule()
+    }
+
+    #[inline]
     pub(crate) fn index(self) -> usize {
         self.index
     }
 
     /// The table that holds the entry.
-    pub(crate) fn view(self) -> View<'s, M> {
+    #[inline]
+    pub(crate) fn view(self) -> View<'g, M> {
         self.view
     }
 
-    /// All the addresses that the table translates.
-    pub(crate) fn table_range(self) -> IpaRange {
-        IpaRange::of_entry(self.view.base, self.view.granule.table_span(self.view.level))
-    }
-
-    pub(crate) fn tables(self) -> &'s Tables<M> {
+    pub(crate) fn tables(self) -> &'g Tables<M> {
         self.view.tables
     }
 
+    pub(crate) fn guard(self) -> &'g Guard<'g> {
+        self.view.guard
+    }
+
     /// Bytes that the entry translates.
+    #[inline]
     pub(crate) fn span(self) -> u64 {
-        self.view.granule.span(self.view.level)
+        self.granule().span(self.view.level)
     }
 
     /// The first address that the entry translates.
+    #[inline]
     pub(crate) fn ipa(self) -> Ipa {
         self.view.base.plus(self.index as u64 * self.span())
     }
 
     /// All the addresses that the entry translates.
+    #[inline]
     pub(crate) fn range(self) -> IpaRange {
         IpaRange::of_entry(self.ipa(), self.span())
     }
 
     /// The following slot of the same table, if this is not the last.
+    #[inline]
     pub(crate) fn next(self) -> Option<Self> {
         let index = self.index + 1;
-        (index < ENTRIES).then_some(Self { index, ..self })
+        (index < self.view.entries.len()).then_some(Self { index, ..self })
     }
 
     /// The table that a TABLE descriptor read from this slot leads to.
-    pub(crate) fn child(self, table: TableAddr) -> View<'s, M> {
-        self.child_view(self.view.tables.resolve(table))
-    }
-
-    /// `table`, seen as what this slot leads to.
     ///
     /// # Panics
     ///
     /// At level 3, where no TABLE descriptor can be decoded.
-    pub(crate) fn child_view(self, table: &'s Table) -> View<'s, M> {
+    #[inline]
+    pub(crate) fn child(self, table: TableAddr) -> View<'g, M> {
         let level = self.view.level.next().expect("TABLE descriptors end at level 2");
-        View { table, level, base: self.ipa(), ..self.view }
+        View::new(self.view.tables, self.view.guard, table, level, self.ipa())
     }
 
     /// Reads the entry, once.
+    #[inline]
     pub(crate) fn read(self) -> Descriptor {
-        self.view.table.entry(self.index).load()
+        self.place().load()
     }
 
     /// The crate's only way to write to a table that is part of a tree:
     /// replaces `old` by `new`, or returns what was there instead.
+    #[inline]
     pub(crate) fn exchange(self, old: Descriptor, new: Descriptor) -> Result<(), Descriptor> {
-        self.view.table.entry(self.index).exchange(old, new)?;
+        self.view.tables.memory().storing();
+        self.place().exchange(old, new)?;
         let store = Store { ipa: self.ipa(), level: self.level(), old, new };
         self.view.tables.memory().stored(store);
         Ok(())
+    }
+
+    #[inline]
+    fn place(self) -> &'g AtomicPte {
+        // Indexes come from `index`, `next` and `slots`, all within a table.
+        &self.view.entries[self.index]
     }
 }

@@ -1,17 +1,20 @@
-//! Reading a space: what is mapped where.
+//! Going through a space: what is mapped where.
 //!
-//! A walk reads each entry once, decodes it, and decides. It takes no lock,
-//! writes nothing, and may run beside any change: what it reports was true at
-//! the moment it read the entry. An entry that another CPU is in the middle of
-//! changing is waited for, so a mapping that is only being split never looks
-//! absent.
+//! A walk reads each entry once, decodes it, and decides. It takes no lock
+//! and may run beside any change: what it reports was true at the moment it
+//! read the entry. An entry that another CPU is in the middle of changing is
+//! waited for, so a mapping that is only being split never looks absent.
+//!
+//! [`Walk`] is that, once, for all operations that go along a range. Those
+//! that remove whole stretches go their own way, in [`crate::unmap`].
 
 use crate::addr::{Ipa, IpaRange, PhysAddr};
 use crate::attr::Attributes;
 use crate::bbm::Entry;
-use crate::pte::{Leaf, Pte};
+use crate::cursor::Account;
+use crate::epoch::Guard;
+use crate::pte::{Leaf, Pte, TableAddr};
 use crate::space::Space;
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::Slot;
 
@@ -29,6 +32,10 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    pub(crate) fn new(range: IpaRange, leaf: Leaf) -> Self {
+        Self { range, output: leaf.output(), attributes: leaf.attributes(), young: leaf.is_young() }
+    }
+
     /// What `ipa` translates to, if it is in this mapping.
     pub fn translate(&self, ipa: Ipa) -> Option<PhysAddr> {
         if !self.range.contains(ipa) {
@@ -43,10 +50,10 @@ impl<M: TableMemory> Space<M> {
     ///
     /// `ipa` may be any address a guest came up with; beyond the width of the
     /// space nothing is mapped.
-    pub fn lookup(&self, ipa: Ipa) -> Option<Mapping> {
-        let entry = self.entry(ipa)?;
+    pub fn lookup(&self, guard: &Guard<'_>, ipa: Ipa) -> Option<Mapping> {
+        let entry = self.entry(guard, ipa)?;
         match entry.pte() {
-            Pte::Leaf(leaf) => Some(self.mapping(entry.range(), leaf)),
+            Pte::Leaf(leaf) => Some(Mapping::new(entry.range(), leaf)),
             _ => None,
         }
     }
@@ -56,68 +63,118 @@ impl<M: TableMemory> Space<M> {
     ///
     /// Addresses beyond the width of the space are ignored. Unmapped stretches
     /// cost one read for each entry of the largest size, not for each page.
-    pub fn leaves(&self, range: IpaRange) -> Leaves<'_, M> {
+    pub fn leaves<'g>(&'g self, guard: &'g Guard<'_>, range: IpaRange) -> Leaves<'g, M> {
         let width = Ipa::new(1 << self.geometry().ipa_bits());
-        Leaves { space: self, at: range.start(), end: range.end().min(width), here: None }
+        let inside = IpaRange::between(range.start(), range.end().min(width));
+        Leaves { walk: inside.map(|range| Walk::new(self, guard, range)) }
     }
 
     /// The last entry on the way to `ipa`: empty, an annotation or a leaf.
     /// `None` beyond the width of the space.
     ///
     /// This is where single-entry changes start, see [`crate::bbm`].
-    pub fn entry(&self, ipa: Ipa) -> Option<Entry<'_, M>> {
-        let inside = IpaRange::new(ipa, 1).is_some_and(|range| self.geometry().contains(range));
-        inside.then(|| self.descend(self.root_slot(ipa), ipa))
+    pub fn entry<'g>(&'g self, guard: &'g Guard<'_>, ipa: Ipa) -> Option<Entry<'g, M>> {
+        let here = IpaRange::new(ipa, 1).filter(|&here| self.geometry().contains(here))?;
+        Walk::new(self, guard, here).entry()
+    }
+}
+
+/// A walk along a range, entry by entry.
+pub(crate) struct Walk<'g, M: TableMemory> {
+    space: &'g Space<M>,
+    guard: &'g Guard<'g>,
+    at: Ipa,
+    end: Ipa,
+    /// A slot that translates `at`, if `at` is not the end.
+    slot: Slot<'g, M>,
+}
+
+impl<'g, M: TableMemory> Walk<'g, M> {
+    /// From the first address of `range`, which is inside the space.
+    pub(crate) fn new(space: &'g Space<M>, guard: &'g Guard<'_>, range: IpaRange) -> Self {
+        let at = range.start();
+        Self { space, guard, at, end: range.end(), slot: space.root_slot(guard, at) }
     }
 
-    /// Goes down from `slot`, which translates `ipa`, to the last entry.
-    fn descend<'s>(&'s self, mut slot: Slot<'s, M>, ipa: Ipa) -> Entry<'s, M> {
+    /// How far the walk came: all below this was passed.
+    pub(crate) fn at(&self) -> Ipa {
+        self.at
+    }
+
+    /// Whether the whole range was passed.
+    pub(crate) fn is_done(&self) -> bool {
+        self.at == self.end
+    }
+
+    /// The last entry on the way to the current address: empty, an annotation
+    /// or a leaf. The same again, read anew, until [`Self::pass`].
+    #[inline]
+    pub(crate) fn entry(&mut self) -> Option<Entry<'g, M>> {
+        if self.is_done() {
+            return None;
+        }
         loop {
-            let entry = Entry::load(slot);
+            let entry = Entry::load(self.slot);
             match entry.pte() {
-                Pte::Table(table) => slot = slot.child(table).slot_for(ipa),
-                Pte::Locked => relax(),
+                Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => return Some(entry),
+                Pte::Table(table) => self.descend(table),
+                Pte::Locked | Pte::Settling(_) => self.space.memory().relax(),
                 Pte::Dead => {
-                    relax();
-                    slot = self.root_slot(ipa);
+                    self.space.memory().relax();
+                    self.restart();
                 }
-                Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => return entry,
             }
         }
     }
 
-    fn mapping(&self, range: IpaRange, leaf: Leaf) -> Mapping {
-        Mapping {
-            range,
-            output: leaf.output(),
-            attributes: leaf.attributes(self.features().fwb),
-            young: leaf.is_young(),
+    /// As [`Self::entry`], if the step's budget allows for another one.
+    #[inline]
+    pub(crate) fn entry_within(&mut self, account: &mut Account) -> Option<Entry<'g, M>> {
+        if account.is_spent() {
+            return None;
         }
+        account.spend(1);
+        self.entry()
+    }
+
+    /// Goes on in a table that the current slot leads to.
+    #[inline]
+    pub(crate) fn descend(&mut self, table: TableAddr) {
+        self.slot = self.slot.child(table).slot_for(self.at);
+    }
+
+    /// Goes on behind the current entry.
+    #[inline]
+    pub(crate) fn pass(&mut self) {
+        self.at = self.slot.range().end().min(self.end);
+        if self.at < self.end {
+            match self.slot.next() {
+                Some(slot) => self.slot = slot,
+                None => self.restart(),
+            }
+        }
+    }
+
+    /// Finds the current address again, from the root.
+    fn restart(&mut self) {
+        self.slot = self.space.root_slot(self.guard, self.at);
     }
 }
 
 /// Iterator over the pages and blocks of a range; see [`Space::leaves`].
-pub struct Leaves<'s, M: TableMemory> {
-    space: &'s Space<M>,
-    at: Ipa,
-    end: Ipa,
-    /// The slot that translates `at`, when it is known without going through
-    /// the root again.
-    here: Option<Slot<'s, M>>,
+pub struct Leaves<'g, M: TableMemory> {
+    walk: Option<Walk<'g, M>>,
 }
 
 impl<M: TableMemory> Iterator for Leaves<'_, M> {
     type Item = Mapping;
 
     fn next(&mut self) -> Option<Mapping> {
-        while self.at < self.end {
-            let slot = self.here.take().unwrap_or_else(|| self.space.root_slot(self.at));
-            let entry = self.space.descend(slot, self.at);
-            let range = entry.range();
-            self.at = range.end();
-            self.here = entry.slot().next();
+        let walk = self.walk.as_mut()?;
+        while let Some(entry) = walk.entry() {
+            walk.pass();
             if let Pte::Leaf(leaf) = entry.pte() {
-                return Some(self.space.mapping(range, leaf));
+                return Some(Mapping::new(entry.range(), leaf));
             }
         }
         None

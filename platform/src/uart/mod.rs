@@ -13,6 +13,7 @@ mod imx;
 mod lpuart;
 mod ns16550;
 mod pl011;
+pub mod well_known;
 
 use crate::{
     dt::{Node, Trigger, word},
@@ -76,6 +77,19 @@ impl Kind {
             b"cdns,uart-r1p8" | b"cdns,uart-r1p12" | b"xlnx,xuartps" => Self::Cadence,
             _ => return None,
         })
+    }
+
+    /// What a person calls it; [`Self::of_name`] knows all but the spacings that no name is for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pl011 => "pl011",
+            Self::Bcm2835Aux => "bcm2835-aux",
+            Self::Imx => "imx",
+            Self::Lpuart => "lpuart",
+            Self::Ns16550(Spacing { width: Width::Byte, .. }) => "ns16550",
+            Self::Ns16550(Spacing { width: Width::Word, .. }) => "ns16550-32",
+            Self::Cadence => "cadence",
+        }
     }
 
     /// The kind that a person means by `name` on the command line.

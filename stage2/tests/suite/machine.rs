@@ -15,10 +15,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use stage2::arena::{Arena, Frame};
+use stage2::arena::{Arena, Frame, frame};
+use stage2::epoch::{Epochs, Participant};
+use stage2::pte::AtomicPte;
 use stage2::table::Store;
+
+use crate::kit::{Lone, epochs};
 use stage2::{
-    Descriptor, Ipa, IpaRange, Level, Maintenance, Mapping, PhysAddr, Pte, Space, Table, TableMemory,
+    Descriptor, Features, Format, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, Mapping, PaSize,
+    PhysAddr, Pte, Stale, TableMemory,
 };
 
 const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
@@ -27,6 +32,12 @@ const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
 /// S2AP, AF, DBM, XN and software bits. Written out here once more, from the
 /// manual, so that the model does not trust the crate about it.
 const MAY_DIFFER: u64 = 0xc0 | 1 << 10 | 1 << 51 | 0b11 << 53 | 0b1111 << 55;
+
+/// Which words are leaves and which are tables; all spaces here agree on it.
+const FORMAT: Format = match Geometry::new(Granule::Kib4, 40, PaSize::Bits48) {
+    Ok(geometry) => Format::new(&geometry, Features::BASE),
+    Err(_) => panic!("an ordinary geometry"),
+};
 
 const LEVELS: [Level; 4] = [Level::L0, Level::L1, Level::L2, Level::L3];
 
@@ -91,7 +102,7 @@ impl Descriptors {
 
 /// A machine with table memory and TLBs.
 pub(crate) struct Machine {
-    arena: Arena<Vec<Frame>>,
+    arena: Arena<'static, Vec<Frame>>,
     allocations_left: Cell<usize>,
     counts: Cell<Counts>,
     /// What a walker finds in memory now.
@@ -107,7 +118,7 @@ impl Machine {
     /// A machine with room for this many tables.
     pub(crate) fn new(tables: usize) -> Self {
         Self {
-            arena: Arena::new(ARENA_BASE, (0..tables).map(|_| Frame::new()).collect()),
+            arena: Arena::new(ARENA_BASE, (0..tables).map(|_| frame()).collect(), epochs()),
             allocations_left: Cell::new(usize::MAX),
             counts: Cell::default(),
             reachable: RefCell::default(),
@@ -120,6 +131,11 @@ impl Machine {
     /// Lets this many more allocations succeed.
     pub(crate) fn allow_allocations(&self, count: usize) {
         self.allocations_left.set(count);
+    }
+
+    /// Another CPU than that of a [`Lone`] space.
+    pub(crate) fn cpu(&self) -> Participant<'_> {
+        self.epochs().register().unwrap()
     }
 
     pub(crate) fn tables_in_use(&self) -> usize {
@@ -150,13 +166,13 @@ impl Machine {
 
     /// Fails the test if a TLB might hold anything that `space` does not say.
     #[track_caller]
-    pub(crate) fn check_coherent(&self, space: &Space<&Self>) {
+    pub(crate) fn check_coherent(&self, space: &Lone<'_, Self>) {
         for (ipa, level, descriptor) in self.cached.borrow().iter() {
-            let Pte::Leaf(leaf) = Pte::decode(descriptor, level) else { continue };
+            let Pte::Leaf(leaf) = Pte::decode(descriptor, level, space.format()) else { continue };
             let cached = Mapping {
                 range: IpaRange::new(ipa, size(level)).unwrap(),
                 output: leaf.output(),
-                attributes: leaf.attributes(space.features().fwb),
+                attributes: leaf.attributes(),
                 young: leaf.is_young(),
             };
             assert_eq!(space.lookup(ipa), Some(cached), "memory disagrees with what a TLB might hold");
@@ -168,8 +184,8 @@ impl Machine {
         // SAFETY: The arena checks that there is a table, and only the test's
         // own thread could free it meanwhile.
         #[expect(unsafe_code, reason = "the model reads tables like hardware does")]
-        let table = unsafe { self.arena.resolve(address) };
-        table.snapshot().collect()
+        let table = unsafe { self.arena.resolve(address, 512) };
+        table.iter().map(AtomicPte::load).collect()
     }
 
     /// A valid descriptor became reachable: TLBs may hold it from now on.
@@ -185,7 +201,7 @@ impl Machine {
         }
         self.reachable.borrow_mut().insert(ipa, level, new);
         self.cached.borrow_mut().insert(ipa, level, new);
-        if let Pte::Table(table) = Pte::decode(new, level) {
+        if let Pte::Table(table) = Pte::decode(new, level, FORMAT) {
             let next = level.next().unwrap();
             for (index, child) in self.snapshot(table.address()).into_iter().enumerate() {
                 if child.is_valid() {
@@ -200,7 +216,7 @@ impl Machine {
     fn forget(&self, level: Level, range: IpaRange, which: impl Fn(Pte) -> bool) {
         let reachable = self.reachable.borrow();
         self.cached.borrow_mut().drop_unless(level, range, |ipa, held| {
-            reachable.holds(ipa, level, held) || !which(Pte::decode(held, level))
+            reachable.holds(ipa, level, held) || !which(Pte::decode(held, level, FORMAT))
         });
     }
 
@@ -219,7 +235,7 @@ impl Machine {
 /// that they have in common.
 fn conflicts((held_level, held): (Level, Descriptor), (level, new): (Level, Descriptor)) -> bool {
     let deeper = held_level.number() > level.number();
-    match (Pte::decode(held, held_level), Pte::decode(new, level)) {
+    match (Pte::decode(held, held_level, FORMAT), Pte::decode(new, level, FORMAT)) {
         (Pte::Leaf(_), Pte::Leaf(_)) => held_level != level || (held.bits() ^ new.bits()) & !MAY_DIFFER != 0,
         // A walk that goes on from the table, below or in place of the leaf.
         (Pte::Table(_), Pte::Leaf(_)) => deeper || held_level == level,
@@ -239,27 +255,31 @@ fn size(level: Level) -> u64 {
 // SAFETY: Everything is the arena's, including the promises.
 #[expect(unsafe_code, reason = "passes on the arena's promises")]
 unsafe impl TableMemory for Machine {
-    fn allocate(&self, tables: usize) -> Option<PhysAddr> {
+    fn allocate(&self, bytes: u64) -> Option<PhysAddr> {
         let left = self.allocations_left.get().checked_sub(1)?;
         self.allocations_left.set(left);
-        self.arena.allocate(tables)
+        self.arena.allocate(bytes)
     }
 
-    unsafe fn free(&self, first: PhysAddr, tables: usize) {
+    unsafe fn free(&self, first: PhysAddr, bytes: u64) {
         for (ipa, level, held) in self.cached.borrow().iter() {
-            if let Pte::Table(table) = Pte::decode(held, level)
+            if let Pte::Table(table) = Pte::decode(held, level, FORMAT)
                 && table.address() == first
             {
                 self.violation(format!("table at {first} freed while a walk of {ipa} might lead to it"));
             }
         }
         // SAFETY: Passed on from our caller.
-        unsafe { self.arena.free(first, tables) }
+        unsafe { self.arena.free(first, bytes) }
     }
 
-    unsafe fn resolve(&self, address: PhysAddr) -> &Table {
+    unsafe fn resolve(&self, address: PhysAddr, entries: usize) -> &[AtomicPte] {
         // SAFETY: Passed on from our caller.
-        unsafe { self.arena.resolve(address) }
+        unsafe { self.arena.resolve(address, entries) }
+    }
+
+    fn epochs(&self) -> &Epochs {
+        self.arena.epochs()
     }
 
     fn stored(&self, Store { ipa, level, old, new }: Store) {
@@ -283,17 +303,24 @@ impl Maintenance for Machine {
         self.unpublished.set(false);
     }
 
-    fn invalidate_leaf(&self, ipa: Ipa, level: Level) {
-        self.count(|counts| counts.leaf += 1);
-        // A level hint removes that level only, and no walk cache entry.
-        self.forget(level, IpaRange::new(ipa, 1).unwrap(), |held| matches!(held, Pte::Leaf(_)));
+    fn invalidate(&self, range: IpaRange, stale: Stale) {
+        match stale {
+            Stale::Leaves(level) => {
+                self.count(|counts| counts.leaf += 1);
+                // A level hint removes that level only, and no walk cache entry.
+                self.forget(level, range, |held| matches!(held, Pte::Leaf(_)));
+            }
+            Stale::AnyLeaves | Stale::Tables => {
+                self.count(|counts| counts.range += 1);
+                for level in LEVELS {
+                    self.forget(level, range, |held| stale == Stale::Tables || matches!(held, Pte::Leaf(_)));
+                }
+            }
+        }
     }
 
-    fn invalidate_range(&self, range: IpaRange) {
-        self.count(|counts| counts.range += 1);
-        for level in LEVELS {
-            self.forget(level, range, |_| true);
-        }
+    fn invalidate_local(&self, _: IpaRange, _: Stale) {
+        unreachable!("no operation here relaxes a permission");
     }
 
     fn invalidate_all(&self) {

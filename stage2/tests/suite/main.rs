@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod encoding;
+mod kit;
 mod machine;
 mod mapping;
 mod oracle;
 mod property;
+mod registers;
 mod teeth;
 mod threads;

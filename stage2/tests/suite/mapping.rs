@@ -1,9 +1,10 @@
 //! What mapping, unmapping and protecting do, one claim at a time.
 
+use crate::kit::Lone;
 use crate::machine::{Counts, Machine};
 use stage2::{
     Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level, MapError, Mapping, PaSize, Permissions,
-    PhysAddr, Space,
+    PhysAddr,
 };
 
 const PAGE: u64 = 0x1000;
@@ -14,9 +15,9 @@ fn machine() -> Machine {
     Machine::new(64)
 }
 
-fn space(machine: &Machine) -> Space<&Machine> {
+fn space(machine: &Machine) -> Lone<'_, Machine> {
     let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
-    Space::new(geometry, Features::BASE, machine).unwrap()
+    Lone::new(geometry, Features::BASE, machine).unwrap()
 }
 
 fn range(start: u64, size: u64) -> IpaRange {
@@ -28,12 +29,12 @@ fn pa(address: u64) -> PhysAddr {
 }
 
 /// The sizes of all leaves, in order.
-fn sizes(space: &Space<&Machine>) -> Vec<u64> {
+fn sizes(space: &Lone<'_, Machine>) -> Vec<u64> {
     space.leaves(range(0, 1 << 40)).map(|mapping| mapping.range.size()).collect()
 }
 
 /// Ends a test: nothing was violated and all tables came back.
-fn finish(space: Space<&Machine>, machine: &Machine) {
+fn finish(space: Lone<'_, Machine>, machine: &Machine) {
     machine.check_coherent(&space);
     space.destroy(machine);
     machine.check();
@@ -93,7 +94,7 @@ mod map {
     fn largest_blocks_of_a_root_at_level_2_are_2_mib() {
         let machine = machine();
         let geometry = Geometry::new(Granule::Kib4, 32, PaSize::Bits40).unwrap();
-        let space = Space::new(geometry, Features::BASE, &machine).unwrap();
+        let space = Lone::new(geometry, Features::BASE, &machine).unwrap();
         space.map(range(GIB1, GIB1), pa(GIB1), Attributes::RAM, &machine).unwrap();
         assert_eq!(space.lookup(Ipa::new(GIB1)).unwrap().range.size(), MIB2);
         assert_eq!(machine.tables_in_use(), 4);
@@ -105,7 +106,7 @@ mod map {
         for ipa_bits in 32..=48 {
             let machine = machine();
             let geometry = Geometry::new(Granule::Kib4, ipa_bits, PaSize::Bits48).unwrap();
-            let space = Space::new(geometry, Features::BASE, &machine).unwrap();
+            let space = Lone::new(geometry, Features::BASE, &machine).unwrap();
             let last = range((1 << ipa_bits) - PAGE, PAGE);
             space.map(last, pa(0x8000_0000), Attributes::RAM, &machine).unwrap();
             assert_eq!(space.lookup(last.start()).unwrap().output, pa(0x8000_0000), "{ipa_bits} bits");
@@ -120,9 +121,9 @@ mod map {
     fn root_is_aligned_to_all_its_tables() {
         let machine = machine();
         let _other =
-            Space::new(Geometry::new(Granule::Kib4, 39, PaSize::Bits48).unwrap(), Features::BASE, &machine);
+            Lone::new(Geometry::new(Granule::Kib4, 39, PaSize::Bits48).unwrap(), Features::BASE, &machine);
         let geometry = Geometry::new(Granule::Kib4, 43, PaSize::Bits48).unwrap();
-        let space = Space::new(geometry, Features::BASE, &machine).unwrap();
+        let space = Lone::new(geometry, Features::BASE, &machine).unwrap();
         assert!(space.root().is_aligned(16 * PAGE));
         space.destroy(&machine);
     }
@@ -158,7 +159,7 @@ mod refusal {
         let before = (space.leaves(range(0, 1 << 40)).collect::<Vec<_>>(), machine.tables_in_use());
         let below = range(0x4000_2000 - 3 * MIB2, 4 * MIB2);
         assert!(space.map(below, pa(0x9000_2000), Attributes::RAM, &machine).is_err());
-        let mut space = space;
+        let space = space;
         space.reclaim();
         let after = (space.leaves(range(0, 1 << 40)).collect::<Vec<_>>(), machine.tables_in_use());
         assert_eq!(before, after);
@@ -170,7 +171,7 @@ mod refusal {
         // A range of two pages in two tables needs four more tables.
         for tables in 0..4 {
             let machine = machine();
-            let mut space = space(&machine);
+            let space = space(&machine);
             let before = machine.tables_in_use();
             machine.allow_allocations(tables);
             let both = range(2 * GIB1 - PAGE, 2 * PAGE);
@@ -262,7 +263,7 @@ mod refusal {
     fn space_without_room_for_its_root_is_refused() {
         let machine = Machine::new(8);
         let geometry = Geometry::new(Granule::Kib4, 43, PaSize::Bits48).unwrap();
-        assert_eq!(Space::new(geometry, Features::BASE, &machine).err(), Some(MapError::OutOfTables));
+        assert_eq!(Lone::new(geometry, Features::BASE, &machine).err(), Some(MapError::OutOfTables));
     }
 }
 
@@ -390,14 +391,14 @@ mod unmap {
         machine.take_counts();
         space.unmap(uneven, &machine).unwrap();
         // The whole gigabytes, and at either end the last pages of one.
-        assert_eq!(machine.take_counts(), Counts { range: 3, ..Counts::default() });
+        assert_eq!(machine.take_counts(), Counts { leaf: 3, ..Counts::default() });
         finish(space, &machine);
     }
 
     #[test]
     fn emptied_tables_leave_the_tree() {
         let machine = machine();
-        let mut space = space(&machine);
+        let space = space(&machine);
         let root_only = machine.tables_in_use();
         space.map(range(GIB1, 3 * PAGE), pa(GIB1), Attributes::RAM, &machine).unwrap();
         for page in [1, 0, 2] {
@@ -499,12 +500,12 @@ mod entry {
 
     use super::*;
 
-    fn leaf(space: &Space<&Machine>, output: u64, attributes: Attributes) -> Leaf {
+    fn leaf(space: &Lone<'_, Machine>, output: u64, attributes: Attributes) -> Leaf {
         space.leaf(Level::L3, pa(output), attributes).unwrap()
     }
 
     /// A space with one page at 1 GiB.
-    fn with_page(machine: &Machine) -> Space<&Machine> {
+    fn with_page(machine: &Machine) -> Lone<'_, Machine> {
         let space = space(machine);
         space.map(range(GIB1, PAGE), pa(GIB1), Attributes::RAM, machine).unwrap();
         space
@@ -514,8 +515,10 @@ mod entry {
     fn page_moves_by_break_and_make() {
         let machine = machine();
         let space = with_page(&machine);
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
         let new = leaf(&space, 2 * GIB1, Attributes::RAM);
-        let locked = space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap();
+        let locked = space.entry(&guard, Ipa::new(GIB1)).unwrap().try_lock().unwrap();
         locked.break_with(&machine).make(new, &machine);
         assert_eq!(space.lookup(Ipa::new(GIB1)).unwrap().output, pa(2 * GIB1));
         finish(space, &machine);
@@ -525,8 +528,10 @@ mod entry {
     fn restored_entry_is_as_it_was() {
         let machine = machine();
         let space = with_page(&machine);
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
         let before = space.lookup(Ipa::new(GIB1));
-        space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap().restore(&machine);
+        space.entry(&guard, Ipa::new(GIB1)).unwrap().try_lock().unwrap().restore(&machine);
         assert_eq!(space.lookup(Ipa::new(GIB1)), before);
         finish(space, &machine);
     }
@@ -535,7 +540,9 @@ mod entry {
     fn stale_reading_loses() {
         let machine = machine();
         let space = with_page(&machine);
-        let stale = space.entry(Ipa::new(GIB1)).unwrap();
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
+        let stale = space.entry(&guard, Ipa::new(GIB1)).unwrap();
         space.protect(range(GIB1, PAGE), Permissions::READ_ONLY, &machine).unwrap();
         assert!(stale.try_lock().is_err());
         finish(space, &machine);
@@ -546,8 +553,10 @@ mod entry {
     fn other_output_can_not_be_stored_in_place() {
         let machine = machine();
         let space = with_page(&machine);
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
         let new = leaf(&space, 2 * GIB1, Attributes::RAM);
-        let _ = space.entry(Ipa::new(GIB1)).unwrap().try_update(new);
+        let _ = space.entry(&guard, Ipa::new(GIB1)).unwrap().try_update(new);
     }
 
     #[test]
@@ -555,7 +564,9 @@ mod entry {
     fn locked_entry_can_not_be_dropped() {
         let machine = machine();
         let space = with_page(&machine);
-        drop(space.entry(Ipa::new(GIB1)).unwrap().try_lock());
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
+        drop(space.entry(&guard, Ipa::new(GIB1)).unwrap().try_lock());
     }
 
     #[test]
@@ -563,17 +574,21 @@ mod entry {
     fn broken_entry_can_not_be_dropped() {
         let machine = machine();
         let space = with_page(&machine);
-        drop(space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap().break_with(&machine));
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
+        drop(space.entry(&guard, Ipa::new(GIB1)).unwrap().try_lock().unwrap().break_with(&machine));
     }
 
     #[test]
     fn annotation_stands_in_the_way_of_map_until_unmapped() {
         let machine = machine();
         let space = with_page(&machine);
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
         let annotation = Annotation::new(0x1234).unwrap();
-        let locked = space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap();
+        let locked = space.entry(&guard, Ipa::new(GIB1)).unwrap().try_lock().unwrap();
         locked.break_with(&machine).annotate(annotation);
-        assert_eq!(space.entry(Ipa::new(GIB1)).unwrap().pte(), Pte::Annotated(annotation));
+        assert_eq!(space.entry(&guard, Ipa::new(GIB1)).unwrap().pte(), Pte::Annotated(annotation));
         let page = range(GIB1, PAGE);
         let refused = space.map(page, pa(GIB1), Attributes::RAM, &machine);
         assert_eq!(refused, Err(MapError::Annotated { ipa: page.start() }));
@@ -586,9 +601,11 @@ mod entry {
     fn empty_entry_is_annotated_without_a_break() {
         let machine = machine();
         let space = space(&machine);
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
         let annotation = Annotation::new(9).unwrap();
-        space.entry(Ipa::new(GIB1)).unwrap().try_annotate(annotation).unwrap();
-        let entry = space.entry(Ipa::new(2 * GIB1 - 1)).unwrap();
+        space.entry(&guard, Ipa::new(GIB1)).unwrap().try_annotate(annotation).unwrap();
+        let entry = space.entry(&guard, Ipa::new(2 * GIB1 - 1)).unwrap();
         assert_eq!((entry.pte(), entry.range()), (Pte::Annotated(annotation), range(GIB1, GIB1)));
         assert_eq!(machine.take_counts(), Counts::default());
         finish(space, &machine);
@@ -599,7 +616,9 @@ mod entry {
     fn mapped_entry_can_not_be_annotated_in_place() {
         let machine = machine();
         let space = with_page(&machine);
-        let _ = space.entry(Ipa::new(GIB1)).unwrap().try_annotate(Annotation::new(9).unwrap());
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
+        let _ = space.entry(&guard, Ipa::new(GIB1)).unwrap().try_annotate(Annotation::new(9).unwrap());
     }
 
     #[test]
@@ -607,21 +626,25 @@ mod entry {
     fn leaf_of_another_level_is_not_stored() {
         let machine = machine();
         let space = space(&machine);
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
         let page = leaf(&space, GIB1, Attributes::RAM);
-        let _ = space.entry(Ipa::new(GIB1)).unwrap().try_update(page);
+        let _ = space.entry(&guard, Ipa::new(GIB1)).unwrap().try_update(page);
     }
 
     #[test]
     fn annotation_of_a_block_is_split_like_a_block() {
         let machine = machine();
         let space = space(&machine);
+        let cpu = machine.cpu();
+        let guard = cpu.pin();
         space.map(range(GIB1, MIB2), pa(GIB1), Attributes::RAM, &machine).unwrap();
         let annotation = Annotation::new(7).unwrap();
-        let locked = space.entry(Ipa::new(GIB1)).unwrap().try_lock().unwrap();
+        let locked = space.entry(&guard, Ipa::new(GIB1)).unwrap().try_lock().unwrap();
         locked.break_with(&machine).annotate(annotation);
         space.unmap(range(GIB1, PAGE), &machine).unwrap();
-        assert_eq!(space.entry(Ipa::new(GIB1)).unwrap().pte(), Pte::Empty);
-        assert_eq!(space.entry(Ipa::new(GIB1 + PAGE)).unwrap().pte(), Pte::Annotated(annotation));
+        assert_eq!(space.entry(&guard, Ipa::new(GIB1)).unwrap().pte(), Pte::Empty);
+        assert_eq!(space.entry(&guard, Ipa::new(GIB1 + PAGE)).unwrap().pte(), Pte::Annotated(annotation));
         finish(space, &machine);
     }
 

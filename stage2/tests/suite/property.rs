@@ -4,9 +4,10 @@
 use proptest::prelude::*;
 use stage2::{
     Attributes, Features, Fwb, Geometry, Granule, Ipa, IpaRange, Level, MapError, MemoryType, PaSize,
-    Permissions, PhysAddr, Space,
+    Permissions, PhysAddr,
 };
 
+use crate::kit::Lone;
 use crate::machine::Machine;
 use crate::oracle::{Oracle, Stretch, normal_form};
 
@@ -117,12 +118,12 @@ fn stream() -> impl Strategy<Value = Stream> {
 }
 
 /// Everything the space says, in the oracle's form.
-fn said_by(space: &Space<&Machine>) -> Vec<Stretch> {
+fn said_by(space: &Lone<'_, Machine>) -> Vec<Stretch> {
     let whole = IpaRange::new(Ipa::new(0), 1 << space.geometry().ipa_bits()).unwrap();
     normal_form(space.leaves(whole).map(Stretch::from))
 }
 
-fn apply(space: &Space<&Machine>, machine: &Machine, operation: &Operation) -> Result<(), MapError> {
+fn apply(space: &Lone<'_, Machine>, machine: &Machine, operation: &Operation) -> Result<(), MapError> {
     match *operation {
         Operation::Map(range, output, attributes) => space.map(range, output, attributes, machine),
         Operation::Unmap(range) => space.unmap(range, machine),
@@ -144,7 +145,7 @@ fn expect(oracle: &mut Oracle, operation: &Operation) -> Result<(), MapError> {
 }
 
 /// Unmaps everything and sees all tables but the root come back.
-fn empty_and_destroy(mut space: Space<&Machine>, machine: &Machine) {
+fn empty_and_destroy(space: Lone<'_, Machine>, machine: &Machine) {
     let whole = IpaRange::new(Ipa::new(0), 1 << space.geometry().ipa_bits()).unwrap();
     space.unmap(whole, machine).unwrap();
     space.reclaim();
@@ -160,7 +161,7 @@ proptest! {
     #[test]
     fn every_stream_means_what_the_oracle_says((geometry, features, operations) in stream()) {
         let machine = Machine::new(512);
-        let space = Space::new(geometry, features, &machine).unwrap();
+        let space = Lone::new(geometry, features, &machine).unwrap();
         let mut oracle = Oracle::default();
         for operation in &operations {
             let answer = apply(&space, &machine, operation);
@@ -178,7 +179,7 @@ proptest! {
         tables in 0..6usize,
     ) {
         let machine = Machine::new(512);
-        let mut space = Space::new(geometry, features, &machine).unwrap();
+        let space = Lone::new(geometry, features, &machine).unwrap();
         let mut oracle = Oracle::default();
         for operation in &operations {
             machine.allow_allocations(tables);
@@ -203,7 +204,7 @@ proptest! {
         })
     ) {
         let machine = Machine::new(512);
-        let space = Space::new(geometry, Features::BASE, &machine).unwrap();
+        let space = Lone::new(geometry, Features::BASE, &machine).unwrap();
         space.map(range, output, Attributes::RAM, &machine).unwrap();
         let largest = if geometry.start_level() == Level::L2 { MIB2 } else { GIB1 };
         let mut at = 0;

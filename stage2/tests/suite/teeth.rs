@@ -4,8 +4,9 @@
 //! seen here to fail once.
 
 use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, PaSize};
-use stage2::{Permissions, PhysAddr, Space};
+use stage2::{Permissions, PhysAddr, Stale};
 
+use crate::kit::Lone;
 use crate::machine::Machine;
 
 const PAGE: u64 = 0x1000;
@@ -30,16 +31,15 @@ impl Maintenance for Careless<'_> {
         }
     }
 
-    fn invalidate_leaf(&self, ipa: Ipa, level: Level) {
-        if self.1 != Omit::Leaf {
-            self.0.invalidate_leaf(ipa, level);
+    fn invalidate(&self, range: IpaRange, stale: Stale) {
+        let kind = if matches!(stale, Stale::Leaves(_)) { Omit::Leaf } else { Omit::Range };
+        if self.1 != kind {
+            self.0.invalidate(range, stale);
         }
     }
 
-    fn invalidate_range(&self, range: IpaRange) {
-        if self.1 != Omit::Range {
-            self.0.invalidate_range(range);
-        }
+    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
+        self.0.invalidate_local(range, stale);
     }
 
     fn invalidate_all(&self) {
@@ -57,12 +57,13 @@ impl Maintenance for WrongLevel<'_> {
         self.0.publish();
     }
 
-    fn invalidate_leaf(&self, ipa: Ipa, _: Level) {
-        self.0.invalidate_leaf(ipa, Level::L1);
+    fn invalidate(&self, range: IpaRange, stale: Stale) {
+        let wrong = if matches!(stale, Stale::Leaves(_)) { Stale::Leaves(Level::L1) } else { stale };
+        self.0.invalidate(range, wrong);
     }
 
-    fn invalidate_range(&self, range: IpaRange) {
-        self.0.invalidate_range(range);
+    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
+        self.0.invalidate_local(range, stale);
     }
 
     fn invalidate_all(&self) {
@@ -70,9 +71,9 @@ impl Maintenance for WrongLevel<'_> {
     }
 }
 
-fn space(machine: &Machine) -> Space<&Machine> {
+fn space(machine: &Machine) -> Lone<'_, Machine> {
     let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
-    Space::new(geometry, Features::BASE, machine).unwrap()
+    Lone::new(geometry, Features::BASE, machine).unwrap()
 }
 
 fn range(start: u64, size: u64) -> IpaRange {
@@ -80,7 +81,7 @@ fn range(start: u64, size: u64) -> IpaRange {
 }
 
 /// A space with one block, to be changed carelessly.
-fn with_block(machine: &Machine) -> Space<&Machine> {
+fn with_block(machine: &Machine) -> Lone<'_, Machine> {
     let space = space(machine);
     space.map(range(0, MIB2), PhysAddr::new(0x4000_0000), Attributes::RAM, machine).unwrap();
     space
@@ -117,7 +118,7 @@ fn missing_publication_is_noticed() {
 #[test]
 fn table_freed_without_invalidation_is_noticed() {
     let machine = Machine::new(16);
-    let mut space = space(&machine);
+    let space = space(&machine);
     space.map(range(0, 2 * PAGE), PhysAddr::new(0), Attributes::RAM, &machine).unwrap();
     space.unmap(range(0, 2 * PAGE), &Careless(&machine, Omit::Range)).unwrap();
     assert!(machine.take_violations().is_empty());

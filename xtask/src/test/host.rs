@@ -11,6 +11,7 @@ use crate::image::{EL2_TESTS, GUESTS};
 use crate::layout::Layout;
 use crate::process;
 use crate::setup::rust::Toolchain;
+use crate::setup::{self, Part};
 use crate::step::note;
 
 /// All of it.
@@ -71,6 +72,13 @@ fn is_missing(program: &str) -> bool {
 /// All packages that run on this machine. Cargo's own lines are counted; what is no test's fault is a failure of its own.
 fn unit_tests(layout: &Layout) -> Result<Tally> {
     let mut command = cargo("test");
+    match setup::ensure(layout, &[Part::Debian]) {
+        Ok(()) => {
+            command.env("ENTRESOL_DEVICE_TREES", "required");
+        }
+        // Said here as well: what the tests print, cargo's last words drown.
+        Err(error) => note(&format!("SKIPPED: the tests with the device trees of real boards: {error:#}")),
+    }
     command.current_dir(layout.root()).arg("--target-dir").arg(layout.target()).arg("--no-fail-fast");
     let output = process::output(&mut command)?;
     let text = String::from_utf8_lossy(&output.stdout);

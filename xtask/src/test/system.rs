@@ -1,6 +1,7 @@
 //! The outer ring: the real image boots real guests, and a script at the console says what must be seen.
 //!
 //! Main type: [`Scenario`]; the scenarios are data, [`SCENARIOS`]. Everything a run printed is kept in `build/test/`.
+//! That Debian runs on every machine is `machines.rs`.
 
 use std::fs;
 use std::time::Duration;
@@ -62,50 +63,7 @@ const USUAL: Scenario = Scenario {
 const SHELL: (&str, &str) = ("guest userspace up: 2 CPUs", "");
 const LAST_IS_OFF: (&str, &str) = ("the last VM is off: powering off", "");
 
-const SCENARIOS: [Scenario; 16] = [
-    Scenario {
-        name: "debian gets a shell on gicv3 max",
-        guests: Guests::Packed("tests/system/debian.toml"),
-        script: &[
-            SHELL,
-            ("# ", "nproc\\n"),
-            (r"^2\n", "cat /proc/interrupts\\n"),
-            ("arch_timer", "poweroff\\n"),
-            LAST_IS_OFF,
-        ],
-        ..USUAL
-    },
-    Scenario {
-        name: "debian gets a shell on gicv2 cortex-a72",
-        guests: Guests::Packed("tests/system/debian.toml"),
-        gic: 2,
-        cpu: "cortex-a72",
-        script: &[SHELL, ("# ", "nproc\\n"), (r"^2\n", "poweroff\\n"), LAST_IS_OFF],
-        ..USUAL
-    },
-    Scenario {
-        name: "debian gets a shell on gicv3 cortex-a53",
-        guests: Guests::Packed("tests/system/debian.toml"),
-        cpu: "cortex-a53",
-        script: &[SHELL, ("# ", "poweroff\\n"), LAST_IS_OFF],
-        ..USUAL
-    },
-    Scenario {
-        name: "debian gets a shell on imx8mp-evk",
-        guests: Guests::Packed("tests/system/debian.toml"),
-        board: Board::Imx8mpEvk,
-        script: &[SHELL, ("# ", "poweroff\\n"), LAST_IS_OFF],
-        ..USUAL
-    },
-    Scenario {
-        name: "debian gets a shell on raspi4b",
-        guests: Guests::Packed("tests/system/debian.toml"),
-        board: Board::Raspi4b,
-        script: &[SHELL, ("# ", "poweroff\\n"), LAST_IS_OFF],
-        // Its parked CPUs take the emulator's time until they are woken.
-        seconds: 180,
-        ..USUAL
-    },
+const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "debian reboots",
         guests: Guests::Packed("tests/system/debian.toml"),
@@ -286,7 +244,8 @@ pub(super) fn keep_transcript(layout: &Layout, name: &str, transcript: &Transcri
     Ok(())
 }
 
-fn file_name(name: &str) -> String {
+/// A test's name as a file's, without ending.
+pub(super) fn file_name(name: &str) -> String {
     let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     plain.replace("--", "-")
 }

@@ -17,6 +17,7 @@ use core::fmt;
 use platform::board::Region;
 use platform::mmio::Registers;
 use platform::uart::UartInfo;
+use stage2::tlbi::{Instruction, Instructions, Stage2Registers};
 
 /// See the target's.
 #[derive(Clone, Copy)]
@@ -36,6 +37,20 @@ pub struct FaultRegisters {
     pub far: u64,
     /// HPFAR_EL2.
     pub hpfar: u64,
+}
+
+/// See the target's.
+#[derive(Clone, Copy, Debug)]
+pub struct ThisCpu;
+
+impl Instructions for ThisCpu {
+    fn execute(&self, _: Instruction) {}
+
+    fn registers(&self) -> Stage2Registers {
+        Stage2Registers { vttbr: 0, vtcr: 0 }
+    }
+
+    fn set_registers(&self, _: Stage2Registers) {}
 }
 
 /// Physical memory can't be reached from here.
@@ -188,6 +203,7 @@ nothing! {
     set_counter_frequency(u32);
     set_guest_mpidr(u64);
     set_stage2(u64, u64);
+    stop_guest_walks();
     write_guest_exception(u64, u64, u64, Option<u64>);
     init_gic_cpu_interface();
     drop_priority(u32);
@@ -198,9 +214,7 @@ nothing! {
     arm_el2_timer(u64);
     disarm_el2_timer();
     flush_all_local();
-    flush_ipa(u64);
     flush_stage1_local();
-    flush_vmid();
     skip_guest_instruction(Esr);
 }
 
@@ -232,6 +246,7 @@ fixed! {
     host_id() -> HostId = HostId::read_with(|_| 0);
     random() -> Option<u64> = None;
     cpu_index() -> usize = 0;
+    midr() -> u64 = 0;
     mpidr() -> u64 = 0;
     emergency_stack_end(usize) -> usize = 0;
     handoff() -> Handoff = Handoff { dtb_size: 0, console: None };

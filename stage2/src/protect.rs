@@ -1,0 +1,154 @@
+//! Changing what a guest may do with memory that is mapped, and splitting
+//! blocks so that a part of one can be changed.
+
+use crate::addr::{Ipa, IpaRange};
+use crate::attr::Permissions;
+use crate::bbm::Entry;
+use crate::cursor::{Account, Budget, Cursor, Step};
+use crate::epoch::Guard;
+use crate::error::MapError;
+use crate::maint::{Maintenance, Stale};
+use crate::pte::Pte;
+use crate::space::Space;
+use crate::table::TableMemory;
+use crate::vtcr::Bbm;
+use crate::walk::Walk;
+
+impl<M: TableMemory> Space<M> {
+    /// Allows exactly `permissions` in `range` from now on, splitting blocks
+    /// that lie only partly inside. Addresses that are not mapped stay so.
+    ///
+    /// When this returns, no CPU acts on the old permissions any more. Before
+    /// memory becomes executable, the caller has made its instruction caches
+    /// coherent.
+    ///
+    /// # Errors
+    ///
+    /// See [`MapError`].
+    pub fn protect(
+        &self,
+        guard: &Guard<'_>,
+        range: IpaRange,
+        permissions: Permissions,
+        maintenance: &impl Maintenance,
+    ) -> Result<(), MapError> {
+        let mut cursor = Cursor::new(range);
+        self.protect_step(guard, &mut cursor, permissions, Budget::UNLIMITED, maintenance).map(|_| ())
+    }
+
+    /// A step of [`Self::protect`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::protect`]; what was done until then holds.
+    pub fn protect_step(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        permissions: Permissions,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+    ) -> Result<Step, MapError> {
+        self.check_range(cursor.range())?;
+        self.check_permissions(permissions)?;
+        let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
+        self.split_edges(guard, rest, maintenance)?;
+        let mut account = budget.open(self.geometry().granule());
+        let (at, result) = self.rewrite(guard, rest, permissions, &mut account, maintenance);
+        // Also after an error: what was changed until then must hold.
+        if let Some(changed) = IpaRange::between(rest.start(), at) {
+            maintenance.invalidate(changed, Stale::AnyLeaves);
+        }
+        let step = cursor.reached(at);
+        result.map(|()| step)
+    }
+
+    /// Rewrites the permissions of the leaves in `range`, and says how far it
+    /// came.
+    fn rewrite(
+        &self,
+        guard: &Guard<'_>,
+        range: IpaRange,
+        permissions: Permissions,
+        account: &mut Account,
+        maintenance: &impl Maintenance,
+    ) -> (Ipa, Result<(), MapError>) {
+        let mut walk = Walk::new(self, guard, range);
+        while let Some(entry) = walk.entry_within(account) {
+            match entry.pte() {
+                Pte::Leaf(_) if !range.covers(entry.range()) => {
+                    if let Err(error) = self.split(entry, maintenance) {
+                        return (walk.at(), Err(error));
+                    }
+                }
+                Pte::Leaf(leaf) => {
+                    if entry.try_update(leaf.with_permissions(permissions)).is_ok() {
+                        walk.pass();
+                    }
+                }
+                _ => walk.pass(),
+            }
+        }
+        (walk.at(), Ok(()))
+    }
+
+    /// Makes sure that no leaf and no annotation reaches across either end of
+    /// `range`.
+    ///
+    /// Done before a range is changed, so that running out of tables is
+    /// noticed while nothing has changed yet.
+    pub(crate) fn split_edges(
+        &self,
+        guard: &Guard<'_>,
+        range: IpaRange,
+        maintenance: &impl Maintenance,
+    ) -> Result<(), MapError> {
+        for edge in [range.start(), range.end()] {
+            while let Some(entry) = self.entry(guard, edge) {
+                match entry.pte() {
+                    Pte::Leaf(_) | Pte::Annotated(_) if entry.range().start() < edge => {
+                        self.split(entry, maintenance)?;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a block by a table of smaller leaves that say the same, or an
+    /// annotation by a table of annotations.
+    ///
+    /// Does nothing if the entry has changed since it was read; the caller
+    /// looks again in any case.
+    ///
+    /// With FEAT_BBM level 2 the table is stored over the block: no moment
+    /// passes in which a guest would fault. But until the block is invalidated
+    /// a TLB may hold it beside one of the table's leaves, and would go on
+    /// using it after the leaf was changed. So the table is SETTLING until
+    /// then, which makes everybody wait who wants to change something in it.
+    pub(crate) fn split(&self, entry: Entry<'_, M>, maintenance: &impl Maintenance) -> Result<(), MapError> {
+        if entry.level().next().is_none() {
+            return Ok(());
+        }
+        // Everything that can fail or take time comes before the lock.
+        let table = self.tables.allocate(entry.slot().guard()).ok_or(MapError::OutOfTables)?;
+        match entry.pte() {
+            Pte::Leaf(block) => {
+                table.fill(|index| block.child(index).expect("there is a level below").encode());
+                if self.features().bbm == Bbm::Level2 {
+                    if let Ok(settling) = entry.try_settle(table) {
+                        settling.settle(maintenance);
+                    }
+                    return Ok(());
+                }
+            }
+            Pte::Annotated(annotation) => table.fill(|_| annotation.encode()),
+            _ => return Ok(()),
+        }
+        if let Ok(locked) = entry.try_lock() {
+            locked.break_with(maintenance).link(table, maintenance);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! A space with the one CPU that changes it, for tests in which nobody else
+//! does: every operation under a guard of its own.
+
+use std::ops::Deref;
+
+use stage2::epoch::{Epochs, Participant};
+use stage2::{
+    Attributes, Features, Geometry, IpaRange, Ipa, Maintenance, MapError, Mapping, Permissions, PhysAddr, Space,
+    TableMemory,
+};
+
+/// Epochs that live as long as the tests.
+pub(crate) fn epochs() -> &'static Epochs {
+    Box::leak(Box::new(Epochs::new()))
+}
+
+/// A space and a CPU.
+pub(crate) struct Lone<'m, M: TableMemory> {
+    space: Space<&'m M>,
+    cpu: Participant<'m>,
+}
+
+impl<'m, M: TableMemory> Lone<'m, M> {
+    /// An empty space; see [`Space::new`].
+    pub(crate) fn new(geometry: Geometry, features: Features, memory: &'m M) -> Result<Self, MapError> {
+        let cpu = memory.epochs().register().unwrap();
+        Ok(Self { space: Space::new(geometry, features, memory)?, cpu })
+    }
+
+    pub(crate) fn map(
+        &self,
+        range: IpaRange,
+        output: PhysAddr,
+        attributes: Attributes,
+        maintenance: &impl Maintenance,
+    ) -> Result<(), MapError> {
+        self.space.map(&self.cpu.pin(), range, output, attributes, maintenance)
+    }
+
+    pub(crate) fn unmap(&self, range: IpaRange, maintenance: &impl Maintenance) -> Result<(), MapError> {
+        self.space.unmap(&self.cpu.pin(), range, maintenance)
+    }
+
+    pub(crate) fn protect(
+        &self,
+        range: IpaRange,
+        permissions: Permissions,
+        maintenance: &impl Maintenance,
+    ) -> Result<(), MapError> {
+        self.space.protect(&self.cpu.pin(), range, permissions, maintenance)
+    }
+
+    pub(crate) fn lookup(&self, ipa: Ipa) -> Option<Mapping> {
+        self.space.lookup(&self.cpu.pin(), ipa)
+    }
+
+    pub(crate) fn leaves(&self, range: IpaRange) -> impl Iterator<Item = Mapping> {
+        self.space.leaves(&self.cpu.pin(), range).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Frees all tables that left the tree, and says how many.
+    pub(crate) fn reclaim(&self) -> usize {
+        (0..4).map(|_| self.space.collect(&self.cpu.pin())).sum()
+    }
+
+    pub(crate) fn destroy(self, maintenance: &impl Maintenance) {
+        self.space.destroy(maintenance);
+    }
+}
+
+impl<'m, M: TableMemory> Deref for Lone<'m, M> {
+    type Target = Space<&'m M>;
+
+    fn deref(&self) -> &Space<&'m M> {
+        &self.space
+    }
+}
