@@ -217,6 +217,7 @@ mod map;
 mod protect;
 pub mod pte;
 mod reclaim;
+pub mod regions;
 mod space;
 mod sync;
 pub mod table;
