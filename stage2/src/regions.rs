@@ -211,7 +211,7 @@ impl<const N: usize> Regions<N> {
     /// See [`AddError`]; the regions are what they were then.
     pub fn add(&self, region: Region) -> Result<SnapshotId, AddError> {
         let (added, id) = self.change(|| {
-            self.vacancy(region.range)?;
+            self.vacancy(region.range, |_| true)?;
             let slot = self.slots.iter().find(|slot| slot.read().is_none()).ok_or(AddError::Full)?;
             slot.write(region, State::Present);
             Ok(())
@@ -246,9 +246,9 @@ impl<const N: usize> Regions<N> {
         })
     }
 
-    /// Whether no region has an address of this range.
-    fn vacancy(&self, range: IpaRange) -> Result<(), AddError> {
-        match self.find(|other| other.range.intersection(range).is_some()) {
+    /// Whether none of these regions has an address of this range.
+    fn vacancy(&self, range: IpaRange, of: impl Fn(&Region) -> bool) -> Result<(), AddError> {
+        match self.find(|other| of(other) && other.range.intersection(range).is_some()) {
             Some((_, _, other)) => Err(AddError::Overlaps(other)),
             None => Ok(()),
         }
@@ -398,13 +398,9 @@ impl<const N: usize> Unmapping<'_, N> {
         let range = IpaRange::new(start, range.size()).ok_or(AddError::OutOfRange)?;
         let (moved, id) = removal.regions.change(|| {
             // It may overlap where it was.
-            removal.slot.clear();
-            let vacancy = removal.regions.vacancy(range);
-            match vacancy {
-                Ok(()) => removal.slot.write(Region { range, kind }, State::Present),
-                Err(_) => removal.slot.write(removal.region, State::Removing),
-            }
-            vacancy
+            removal.regions.vacancy(range, |other| *other != removal.region)?;
+            removal.slot.write(Region { range, kind }, State::Present);
+            Ok(())
         });
         moved?;
         // There is nothing left to cancel.
