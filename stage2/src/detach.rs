@@ -57,7 +57,9 @@ pub(crate) struct DeadTable {
 /// has to give up, looks again.
 pub(crate) fn bury<M: TableMemory>(view: View<'_, M>, table: TableAddr) -> Option<DeadTable> {
     while view.entries().iter().all(|entry| entry.load() == Descriptor::EMPTY) {
-        let Some(taken) = view.slots().find(|slot| slot.exchange(Descriptor::EMPTY, pte::dead(None)).is_err()) else {
+        let Some(taken) =
+            view.slots().find(|slot| slot.exchange(Descriptor::EMPTY, pte::dead(None)).is_err())
+        else {
             return Some(DeadTable { table });
         };
         // Entry 0 last: it is the sign that the table is spoken for.

@@ -46,8 +46,12 @@ impl Instructions for ThisCpu {
                 Tlbi::Ipas2e1(InnerShareable, LastLevel, of) => with_operand!("tlbi ipas2le1is", of.bits()),
                 Tlbi::Ipas2e1(Local, AllLevels, of) => with_operand!("tlbi ipas2e1", of.bits()),
                 Tlbi::Ipas2e1(Local, LastLevel, of) => with_operand!("tlbi ipas2le1", of.bits()),
-                Tlbi::Ripas2e1(InnerShareable, AllLevels, of) => with_operand!("sys #4, c8, c0, #2", of.bits()),
-                Tlbi::Ripas2e1(InnerShareable, LastLevel, of) => with_operand!("sys #4, c8, c0, #6", of.bits()),
+                Tlbi::Ripas2e1(InnerShareable, AllLevels, of) => {
+                    with_operand!("sys #4, c8, c0, #2", of.bits())
+                }
+                Tlbi::Ripas2e1(InnerShareable, LastLevel, of) => {
+                    with_operand!("sys #4, c8, c0, #6", of.bits())
+                }
                 Tlbi::Ripas2e1(Local, AllLevels, of) => with_operand!("sys #4, c8, c4, #2", of.bits()),
                 Tlbi::Ripas2e1(Local, LastLevel, of) => with_operand!("sys #4, c8, c4, #6", of.bits()),
                 Tlbi::Vmalle1(InnerShareable) => instruction!("tlbi vmalle1is"),
