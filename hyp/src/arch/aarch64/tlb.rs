@@ -94,6 +94,24 @@ pub fn flush_stage1_local() {
     };
 }
 
+/// Every VMID on every CPU. Rare, so the repetition that the errata of some
+/// processors ask for ([`stage2::tlbi::Completion::Repeated`]) is done on all.
+pub fn flush_all_guests() {
+    // SAFETY: as in `flush_stage1_local`.
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi alle1is",
+            "dsb ish",
+            "tlbi alle1is",
+            "ic ialluis",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
+}
+
 /// Every VMID on this CPU: its TLB may hold anything when it comes up.
 pub fn flush_all_local() {
     // SAFETY: as in `flush_stage1_local`.
