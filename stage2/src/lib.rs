@@ -188,6 +188,7 @@ pub mod arena;
 pub mod attr;
 pub mod bbm;
 mod collapse;
+mod contiguous;
 mod flush;
 pub mod cursor;
 mod detach;

@@ -3,7 +3,8 @@
 
 use crate::addr::{Ipa, IpaRange};
 use crate::attr::Permissions;
-use crate::bbm::Entry;
+use crate::bbm::{Entry, Raced};
+use crate::contiguous::Set;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
@@ -11,6 +12,7 @@ use crate::maint::{Maintenance, Stale};
 use crate::pte::Pte;
 use crate::space::Space;
 use crate::table::TableMemory;
+use crate::view::Slot;
 use crate::vtcr::Bbm;
 use crate::walk::Walk;
 
@@ -81,6 +83,12 @@ impl<M: TableMemory> Space<M> {
                         return (walk.at(), Err(error));
                     }
                 }
+                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                    if let Some(set) = self.protect_set(entry.slot(), range, permissions, maintenance) {
+                        account.spend(set.entries() - 1);
+                        walk.pass_to(set.range().end());
+                    }
+                }
                 Pte::Leaf(leaf) => {
                     if entry.try_update(leaf.with_permissions(permissions)).is_ok() {
                         walk.pass();
@@ -90,6 +98,32 @@ impl<M: TableMemory> Space<M> {
             }
         }
         (walk.at(), Ok(()))
+    }
+
+    /// Rewrites the permissions of the contiguous set that `slot` is part of,
+    /// and returns it; or makes ordinary leaves of it, if only a part is inside
+    /// `range`.
+    fn protect_set<'g>(
+        &self,
+        slot: Slot<'g, M>,
+        range: IpaRange,
+        permissions: Permissions,
+        maintenance: &impl Maintenance,
+    ) -> Option<Set<'g, M>> {
+        let Some(set) = Set::of(slot).filter(|set| range.covers(set.range())) else {
+            self.unfold_at(slot, maintenance);
+            return None;
+        };
+        match set.lock_members(maintenance) {
+            Ok(locked) => {
+                locked.protect(permissions);
+                Some(set)
+            }
+            Err(Raced) => {
+                self.memory().relax();
+                None
+            }
+        }
     }
 
     /// Makes sure that no leaf and no annotation reaches across either end of
@@ -119,8 +153,8 @@ impl<M: TableMemory> Space<M> {
     /// Replaces a block by a table of smaller leaves that say the same, or an
     /// annotation by a table of annotations.
     ///
-    /// Does nothing if the entry has changed since it was read; the caller
-    /// looks again in any case.
+    /// Does nothing if the entry has changed since it was read, and only
+    /// unfolds the set if it is part of one; the caller looks again in any case.
     ///
     /// With FEAT_BBM level 2 the table is stored over the block: no moment
     /// passes in which a guest would fault. But until the block is invalidated
@@ -129,6 +163,10 @@ impl<M: TableMemory> Space<M> {
     /// then, which makes everybody wait who wants to change something in it.
     pub(crate) fn split(&self, entry: Entry<'_, M>, maintenance: &impl Maintenance) -> Result<(), MapError> {
         if entry.level().next().is_none() {
+            return Ok(());
+        }
+        if matches!(entry.pte(), Pte::Leaf(block) if block.is_contiguous()) {
+            self.unfold_at(entry.slot(), maintenance);
             return Ok(());
         }
         // Everything that can fail or take time comes before the lock.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod annotations;
+mod contiguous;
 mod encoding;
 mod kit;
 mod machine;
