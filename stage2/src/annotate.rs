@@ -56,7 +56,7 @@ impl<M: TableMemory> Space<M> {
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
         let range = cursor.range();
-        let step = self.take_apart_step(guard, cursor, Purpose::Annotate(annotation), budget, maintenance);
+        let step = self.take_apart_step(guard, cursor, Purpose::Annotate(annotation), budget, maintenance, |_, _| {});
         if step == Err(MapError::OutOfTables) {
             // Tables are linked on the way to the ends of the range only, and
             // those that got no entry are not needed.
@@ -82,7 +82,7 @@ impl<M: TableMemory> Space<M> {
         budget: Budget,
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
-        self.take_apart_step(guard, cursor, Purpose::ClearAnnotations, budget, maintenance)
+        self.take_apart_step(guard, cursor, Purpose::ClearAnnotations, budget, maintenance, |_, _| {})
     }
 
     /// All annotations that stand for an address in `range`, in ascending

@@ -257,6 +257,17 @@ pub(crate) struct LockedSet<'g, M: TableMemory> {
 }
 
 impl<'g, M: TableMemory> LockedSet<'g, M> {
+    /// The set.
+    pub(crate) fn set(&self) -> Set<'g, M> {
+        self.set
+    }
+
+    /// The members, with what each was when it was locked.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (IpaRange, Leaf)> {
+        let leaves = self.leaves();
+        (0..self.set.entries).map(move |index| (self.set.slot(index).range(), leaves(index)))
+    }
+
     /// Stores the members with other permissions. They stay a set. The caller
     /// invalidates them.
     pub(crate) fn protect(self, permissions: Permissions) {

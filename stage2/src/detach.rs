@@ -41,7 +41,7 @@ use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
 use crate::contiguous::LockedSet;
 use crate::maint::{Maintenance, Stale};
-use crate::pte::{self, Annotation, Descriptor, Pte, TableAddr};
+use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
 use crate::table::TableMemory;
 use crate::view::{Slot, View};
 
@@ -137,7 +137,8 @@ impl<'g, M: TableMemory> Batch<'g, M> {
     }
 
     /// Makes the last-level table that `slot` leads to DEAD with all that is
-    /// in it. Completes the batch if it has to wait for an entry.
+    /// in it, and tells `harvest` of each leaf. Completes the batch if it has to
+    /// wait for an entry.
     ///
     /// `None` if another CPU is removing the table already.
     pub(crate) fn kill(
@@ -145,6 +146,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
         slot: Slot<'g, M>,
         table: TableAddr,
         maintenance: &impl Maintenance,
+        harvest: &mut impl FnMut(IpaRange, Leaf),
     ) -> Option<DeadTable> {
         for slot in slot.child(table).slots() {
             loop {
@@ -158,8 +160,11 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                         self.complete(maintenance);
                         slot.tables().memory().relax();
                     }
-                    Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
+                    pte @ (Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_)) => {
                         if entry.try_kill().is_ok() {
+                            if let Pte::Leaf(leaf) = pte {
+                                harvest(slot.range(), leaf);
+                            }
                             break;
                         }
                     }

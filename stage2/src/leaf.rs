@@ -12,6 +12,7 @@
 use core::fmt;
 
 use crate::addr::{Level, PhysAddr};
+use crate::age::Generation;
 use crate::attr::{self, Attributes, Dirty, Permissions};
 use crate::format::Format;
 use crate::pte::{Descriptor, TABLE_OR_PAGE, VALID, corrupt};
@@ -39,6 +40,14 @@ impl Leaf {
     #[inline]
     pub(crate) const fn decoded(descriptor: Descriptor, level: Level, format: Format) -> Self {
         Self { bits: descriptor.bits(), level, format }
+    }
+
+    /// The leaf that `descriptor` is at a glance: if it is one and stands for
+    /// itself. What is `None` here may still be a leaf, in a contiguous set.
+    #[inline]
+    pub(crate) fn at_a_glance(descriptor: Descriptor, level: Level, format: Format) -> Option<Self> {
+        let marks = descriptor.bits() & (VALID | TABLE_OR_PAGE | attr::CONTIGUOUS);
+        (marks == VALID | kind(level)).then_some(Self::decoded(descriptor, level, format))
     }
 
     /// The level the leaf is for, which decides its size.
@@ -94,6 +103,27 @@ impl Leaf {
         Self { bits: self.bits & !attr::AF, ..self }
     }
 
+    /// How many passes in a row have found the leaf old.
+    #[inline]
+    pub const fn generation(self) -> Generation {
+        Generation::from_bits(self.bits >> attr::GENERATION_SHIFT)
+    }
+
+    /// What a pass makes of the leaf: old, and a generation older if it was
+    /// old before, or of the youngest if it was used.
+    #[must_use]
+    #[inline]
+    pub const fn after_pass(self) -> Self {
+        let generation = if self.is_young() { Generation::YOUNGEST } else { self.generation().next() };
+        self.aged().with_generation(generation)
+    }
+
+    #[inline]
+    const fn with_generation(self, generation: Generation) -> Self {
+        let bits = (generation.passes() as u64) << attr::GENERATION_SHIFT;
+        Self { bits: self.bits & !attr::GENERATION | bits, ..self }
+    }
+
     /// What is known of writes. A leaf that is writable and was never cleaned
     /// counts as dirty.
     #[inline]
@@ -129,7 +159,7 @@ impl Leaf {
         }
     }
 
-    /// The same mapping, young if either is and dirty if either is: for one
+    /// The same mapping, as young as the younger and dirty if either is: for one
     /// leaf that takes the place of several, and for the members of a
     /// contiguous set, of which the walker may have changed any.
     ///
@@ -138,6 +168,7 @@ impl Leaf {
     #[inline]
     pub const fn merge_access_state(self, other: Self) -> Self {
         let merged = Self { bits: self.bits | other.bits & attr::AF, ..self };
+        let merged = merged.with_generation(self.generation().younger(other.generation()));
         match other.dirty() {
             Dirty::Dirty => merged.dirtied(),
             Dirty::Clean | Dirty::ReadOnly => merged,
@@ -211,13 +242,13 @@ impl Leaf {
         }
     }
 
-    /// Whether both map the same memory with the same attributes and software
-    /// bits. They may differ in age, dirty state and contiguity.
+    /// Whether both map the same memory with the same attributes. They may
+    /// differ in age, dirty state and contiguity.
     #[must_use]
     #[inline]
     pub(crate) const fn says_the_same(self, other: Self) -> bool {
-        let [this, other] = [self.young().cleaned(), other.young().cleaned()];
-        this.without_contiguous().bits == other.without_contiguous().bits
+        let ignored = attr::AF | attr::GENERATION | attr::CONTIGUOUS;
+        (self.cleaned().bits ^ other.cleaned().bits) & !ignored == 0
     }
 
     /// The same mapping of other memory, by itself.
@@ -265,7 +296,9 @@ impl Leaf {
     /// The bits of a word that a [`LeafState`] holds, from its bit 0 on.
     #[inline]
     const fn state_bits(self) -> [u64; LeafState::BITS] {
-        [attr::AF, attr::S2AP_WRITE, self.clean_mark(), attr::CONTIGUOUS]
+        const GENERATION: [u64; 2] = [1 << attr::GENERATION_SHIFT, 2 << attr::GENERATION_SHIFT];
+        let [low, high] = GENERATION;
+        [attr::AF, attr::S2AP_WRITE, self.clean_mark(), attr::CONTIGUOUS, low, high]
     }
 
     #[inline]
@@ -286,7 +319,7 @@ impl Leaf {
 pub(crate) struct LeafState(u8);
 
 impl LeafState {
-    const BITS: usize = 4;
+    const BITS: usize = 6;
     /// The bits that one can have.
     pub(crate) const MASK: u8 = (1 << Self::BITS) - 1;
 
@@ -439,6 +472,29 @@ mod tests {
     }
 
     #[test]
+    fn pass_counts_how_often_the_leaf_was_old_and_starts_again_when_it_was_used() {
+        for format in formats() {
+            let mut leaf = block(format, Permissions::ALL).after_pass();
+            assert!(!leaf.is_young());
+            for passes in [0, 1, 2, 3, 3] {
+                assert_eq!(leaf.generation().passes(), passes);
+                leaf = leaf.after_pass();
+            }
+            assert_eq!(leaf.young().after_pass().generation().passes(), 0);
+            assert_eq!(leaf.bits & !SOFTWARE, block(format, Permissions::ALL).aged().bits);
+        }
+    }
+
+    #[test]
+    fn merged_leaf_is_of_the_younger_generation() {
+        let [format, _] = formats();
+        let younger = block(format, Permissions::ALL).after_pass().after_pass();
+        let older = younger.after_pass();
+        assert_eq!(older.merge_access_state(younger), younger);
+        assert_eq!(younger.merge_access_state(older), younger);
+    }
+
+    #[test]
     fn clean_leaf_traps_writes_in_hardware_but_is_writable_by_permission() {
         for format in formats() {
             let leaf = block(format, Permissions::ALL);
@@ -478,7 +534,8 @@ mod tests {
     fn leaf_comes_back_from_another_and_its_own_state() {
         for format in formats() {
             let leaf = block(format, Permissions::ALL);
-            for other in [leaf.aged(), leaf.cleaned(), leaf.cleaned().dirtied(), leaf.with_contiguous()] {
+            let others = [leaf.aged(), leaf.cleaned(), leaf.cleaned().dirtied(), leaf.with_contiguous()];
+            for other in others.into_iter().chain([leaf.after_pass().after_pass()]) {
                 assert!(leaf.says_the_same(other));
                 assert_ne!(leaf.state(), other.state());
                 assert_eq!(leaf.with_state(other.state()), other);
@@ -491,7 +548,7 @@ mod tests {
     fn leaves_with_other_permissions_memory_or_software_bits_do_not_say_the_same() {
         for format in formats() {
             let leaf = block(format, Permissions::ALL);
-            let software = Leaf { bits: leaf.bits | 1 << 56, ..leaf };
+            let software = Leaf { bits: leaf.bits | 1 << 55, ..leaf };
             let elsewhere = leaf.moved(leaf.level, PhysAddr::new(0));
             for other in [leaf.with_permissions(Permissions::READ_EXECUTE), software, elsewhere] {
                 assert!(!leaf.says_the_same(other));

@@ -2,19 +2,19 @@
 //! blocks so that a part of one can be changed.
 
 use crate::addr::{Ipa, IpaRange};
-use crate::attr::Permissions;
-use crate::bbm::{Entry, Raced};
-use crate::contiguous::Set;
+use crate::attr::{Dirty, Permissions};
+use crate::bbm::Entry;
+use crate::contiguous::{LockedSet, Set};
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
 use crate::maint::{Maintenance, Stale};
-use crate::pte::Pte;
+use crate::pte::{Leaf, Pte};
 use crate::space::Space;
 use crate::table::TableMemory;
 use crate::view::Slot;
 use crate::vtcr::Bbm;
-use crate::walk::Walk;
+use crate::walk::{Mapping, Walk};
 
 impl<M: TableMemory> Space<M> {
     /// Allows exactly `permissions` in `range` from now on, splitting blocks
@@ -51,12 +51,34 @@ impl<M: TableMemory> Space<M> {
         budget: Budget,
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
+        self.protect_step_with(guard, cursor, permissions, budget, maintenance, |_| {})
+    }
+
+    /// As [`Self::protect_step`]; and tells `harvest` of each page or block
+    /// that was [dirty](crate::Dirty::Dirty) and may not be written to any
+    /// more, as the leaf can't say so itself from then on.
+    ///
+    /// **Until the step returns, TLBs may still let writes pass**: the memory
+    /// must not be copied before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::protect_step`].
+    pub fn protect_step_with(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        permissions: Permissions,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+        mut harvest: impl FnMut(Mapping),
+    ) -> Result<Step, MapError> {
         self.check_range(cursor.range())?;
         self.check_permissions(permissions)?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
         self.split_edges(guard, rest, maintenance)?;
         let mut account = budget.open(self.geometry().granule());
-        let (at, result) = self.rewrite(guard, rest, permissions, &mut account, maintenance);
+        let (at, result) = self.rewrite(guard, rest, permissions, &mut account, maintenance, &mut harvest);
         // Also after an error: what was changed until then must hold.
         if let Some(changed) = IpaRange::between(rest.start(), at) {
             maintenance.invalidate(changed, Stale::AnyLeaves);
@@ -74,6 +96,7 @@ impl<M: TableMemory> Space<M> {
         permissions: Permissions,
         account: &mut Account,
         maintenance: &impl Maintenance,
+        harvest: &mut impl FnMut(Mapping),
     ) -> (Ipa, Result<(), MapError>) {
         let mut walk = Walk::new(self, guard, range);
         while let Some(entry) = walk.entry_within(account) {
@@ -84,13 +107,20 @@ impl<M: TableMemory> Space<M> {
                     }
                 }
                 Pte::Leaf(leaf) if leaf.is_contiguous() => {
-                    if let Some(set) = self.protect_set(entry.slot(), range, permissions, maintenance) {
+                    if let Some(locked) = self.lock_set(entry.slot(), range, maintenance) {
+                        let set = locked.set();
+                        for (range, leaf) in locked.members() {
+                            tell_if_lost(range, leaf, leaf.with_permissions(permissions), harvest);
+                        }
+                        locked.protect(permissions);
                         account.spend(set.entries() - 1);
                         walk.pass_to(set.range().end());
                     }
                 }
                 Pte::Leaf(leaf) => {
-                    if entry.try_update(leaf.with_permissions(permissions)).is_ok() {
+                    let (range, after) = (entry.range(), leaf.with_permissions(permissions));
+                    if entry.try_update(after).is_ok() {
+                        tell_if_lost(range, leaf, after, harvest);
                         walk.pass();
                     }
                 }
@@ -100,30 +130,23 @@ impl<M: TableMemory> Space<M> {
         (walk.at(), Ok(()))
     }
 
-    /// Rewrites the permissions of the contiguous set that `slot` is part of,
-    /// and returns it; or makes ordinary leaves of it, if only a part is inside
-    /// `range`.
-    fn protect_set<'g>(
+    /// Locks the contiguous set that `slot` is part of; or makes ordinary
+    /// leaves of it, if only a part is inside `range`.
+    fn lock_set<'g>(
         &self,
         slot: Slot<'g, M>,
         range: IpaRange,
-        permissions: Permissions,
         maintenance: &impl Maintenance,
-    ) -> Option<Set<'g, M>> {
+    ) -> Option<LockedSet<'g, M>> {
         let Some(set) = Set::of(slot).filter(|set| range.covers(set.range())) else {
             self.unfold_at(slot, maintenance);
             return None;
         };
-        match set.lock_members(maintenance) {
-            Ok(locked) => {
-                locked.protect(permissions);
-                Some(set)
-            }
-            Err(Raced) => {
-                self.memory().relax();
-                None
-            }
+        let locked = set.lock_members(maintenance).ok();
+        if locked.is_none() {
+            self.memory().relax();
         }
+        locked
     }
 
     /// Makes sure that no leaf and no annotation reaches across either end of
@@ -188,5 +211,12 @@ impl<M: TableMemory> Space<M> {
             locked.break_with(maintenance).link(table, maintenance);
         }
         Ok(())
+    }
+}
+
+/// Tells of a leaf that was dirty and can't say so any more.
+fn tell_if_lost(range: IpaRange, before: Leaf, after: Leaf, harvest: &mut impl FnMut(Mapping)) {
+    if before.dirty() == Dirty::Dirty && after.dirty() == Dirty::ReadOnly {
+        harvest(Mapping::new(range, before));
     }
 }

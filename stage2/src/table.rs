@@ -19,7 +19,7 @@
 //! 2. Whoever looks into a table that others can reach shows a [`Guard`] of
 //!    the space's own [`Epochs`], and the reference lives no longer than that.
 //!    A table that was ever linked goes back to the allocator when it was
-//!    unlinked two epochs ago ([`crate::reclaim`]), so no guard exists under
+//!    unlinked two epochs ago (`reclaim.rs`), so no guard exists under
 //!    which it could have been found; or from a function that has the whole
 //!    space to itself (`&mut`), hence while no such reference exists.
 //! 3. A table that was never linked is an `Unlinked`, which its owner alone

@@ -9,17 +9,18 @@
 //! depends on the number of tables of tables and not on the number of pages.
 
 use crate::addr::{Ipa, IpaRange, Level};
-use crate::bbm::{Entry, Raced};
+use crate::bbm::Entry;
 use crate::contiguous::Set;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::detach::{self, Batch};
 use crate::epoch::Guard;
 use crate::error::MapError;
 use crate::maint::Maintenance;
-use crate::pte::{Annotation, Pte};
+use crate::pte::{Annotation, Leaf, Pte};
 use crate::space::Space;
 use crate::table::TableMemory;
 use crate::view::Slot;
+use crate::walk::Mapping;
 
 /// What a range is taken apart for.
 #[derive(Clone, Copy)]
@@ -77,10 +78,34 @@ impl<M: TableMemory> Space<M> {
         budget: Budget,
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
-        self.take_apart_step(guard, cursor, Purpose::Unmap, budget, maintenance)
+        self.take_apart_step(guard, cursor, Purpose::Unmap, budget, maintenance, |_, _| {})
     }
 
-    /// A step of taking a range apart.
+    /// As [`Self::unmap_step`]; and tells `harvest` of each page or block that
+    /// goes, as it was in the very moment in which it went: whether it was
+    /// used, and whether it was written to.
+    ///
+    /// **Until the step returns, TLBs may still hold it**: the memory must not
+    /// be copied or used before. `harvest` is called while entries are locked;
+    /// it must be short and must not use the space.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::unmap_step`].
+    pub fn unmap_step_with(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+        mut harvest: impl FnMut(Mapping),
+    ) -> Result<Step, MapError> {
+        let harvest = |range, leaf| harvest(Mapping::new(range, leaf));
+        self.take_apart_step(guard, cursor, Purpose::Unmap, budget, maintenance, harvest)
+    }
+
+    /// A step of taking a range apart; `harvest` is told of each leaf that goes
+    /// and its addresses.
     pub(crate) fn take_apart_step(
         &self,
         guard: &Guard<'_>,
@@ -88,11 +113,12 @@ impl<M: TableMemory> Space<M> {
         purpose: Purpose,
         budget: Budget,
         maintenance: &impl Maintenance,
+        harvest: impl FnMut(IpaRange, Leaf),
     ) -> Result<Step, MapError> {
         self.check_range(cursor.range())?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
         let account = budget.open(self.geometry().granule());
-        let mut removal = Removal { space: self, purpose, maintenance, account, retired: 0 };
+        let mut removal = Removal { space: self, purpose, maintenance, harvest, account, retired: 0 };
         if removal.kills() {
             self.split_edges(guard, rest, maintenance)?;
         }
@@ -122,16 +148,18 @@ fn prune_from<M: TableMemory>(slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Ma
 }
 
 /// One step of taking a range apart.
-struct Removal<'a, M: TableMemory, T> {
+struct Removal<'a, M: TableMemory, T, H> {
     space: &'a Space<M>,
     purpose: Purpose,
     maintenance: &'a T,
+    /// Is told of the leaves.
+    harvest: H,
     account: Account,
     /// How many tables left the tree.
     retired: usize,
 }
 
-impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
+impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T, H> {
     /// Takes `range` apart from the first address on, and says how far it came.
     fn run(&mut self, guard: &Guard<'_>, range: IpaRange) -> Result<Ipa, MapError> {
         let mut rest = Some(range);
@@ -145,34 +173,6 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
             rest = IpaRange::between(next, range.end());
         }
         Ok(range.end())
-    }
-
-    /// Takes all of the contiguous set that `slot` is part of, and returns it;
-    /// or makes ordinary leaves of it, if only a part is inside `range`.
-    fn remove_from_set<'g>(
-        &mut self,
-        slot: Slot<'g, M>,
-        range: IpaRange,
-        batch: &mut Batch<'g, M>,
-    ) -> Option<Set<'g, M>> {
-        let set = Set::of(slot).filter(|set| range.covers(set.range()));
-        match set.map(|set| set.lock_members(self.maintenance)) {
-            Some(Ok(locked)) => {
-                batch.take_set(locked);
-                self.account.spend(set?.entries() - 1);
-                set
-            }
-            Some(Err(Raced)) => {
-                batch.complete(self.maintenance);
-                self.space.memory().relax();
-                None
-            }
-            None => {
-                batch.complete(self.maintenance);
-                self.space.unfold_at(slot, self.maintenance);
-                None
-            }
-        }
     }
 
     /// Whether mappings go, and with them the tables that hold them.
@@ -223,10 +223,11 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                 }
                 Pte::Leaf(_) if !self.kills() => next = slot.next(),
                 Pte::Leaf(leaf) if leaf.is_contiguous() => {
-                    next = self.remove_from_set(slot, range, &mut batch).map_or(next, Set::next);
+                    next = self.remove_set(slot, range, &mut batch).map_or(next, Set::next);
                 }
-                Pte::Leaf(_) if whole => {
+                Pte::Leaf(leaf) if whole => {
                     if batch.take_leaf(entry).is_ok() {
+                        (self.harvest)(slot.range(), leaf);
                         next = slot.next();
                     }
                 }
@@ -242,7 +243,7 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                         continue;
                     }
                     self.account.spend(entries);
-                    match batch.kill(slot, table, maintenance) {
+                    match batch.kill(slot, table, maintenance, &mut self.harvest) {
                         Some(dead) => {
                             batch.take_table(entry, dead);
                             self.retired += 1;
@@ -279,5 +280,29 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
         }
         batch.complete(maintenance);
         Ok(Progress::Done)
+    }
+
+    /// Takes all of the contiguous set that `slot` is part of, and returns it;
+    /// or makes ordinary leaves of it, if only a part is inside `range`.
+    fn remove_set<'g>(
+        &mut self,
+        slot: Slot<'g, M>,
+        range: IpaRange,
+        batch: &mut Batch<'g, M>,
+    ) -> Option<Set<'g, M>> {
+        let Some(set) = Set::of(slot).filter(|set| range.covers(set.range())) else {
+            batch.complete(self.maintenance);
+            self.space.unfold_at(slot, self.maintenance);
+            return None;
+        };
+        let Ok(locked) = set.lock_members(self.maintenance) else {
+            batch.complete(self.maintenance);
+            self.space.memory().relax();
+            return None;
+        };
+        locked.members().for_each(|(range, leaf)| (self.harvest)(range, leaf));
+        batch.take_set(locked);
+        self.account.spend(set.entries() - 1);
+        Some(set)
     }
 }

@@ -9,7 +9,7 @@
 //! that remove whole stretches go their own way, in [`crate::unmap`].
 
 use crate::addr::{Ipa, IpaRange, PhysAddr};
-use crate::attr::Attributes;
+use crate::attr::{Attributes, Dirty};
 use crate::bbm::Entry;
 use crate::cursor::Account;
 use crate::epoch::Guard;
@@ -29,11 +29,19 @@ pub struct Mapping {
     pub attributes: Attributes,
     /// Whether its access flag is set.
     pub young: bool,
+    /// What is known of writes.
+    pub dirty: Dirty,
 }
 
 impl Mapping {
     pub(crate) fn new(range: IpaRange, leaf: Leaf) -> Self {
-        Self { range, output: leaf.output(), attributes: leaf.attributes(), young: leaf.is_young() }
+        Self {
+            range,
+            output: leaf.output(),
+            attributes: leaf.attributes(),
+            young: leaf.is_young(),
+            dirty: leaf.dirty(),
+        }
     }
 
     /// What `ipa` translates to, if it is in this mapping.
@@ -135,6 +143,12 @@ impl<'g, M: TableMemory> Walk<'g, M> {
         }
         account.spend(1);
         self.entry()
+    }
+
+    /// The slot that translates the current address, as deep as the walk came.
+    #[inline]
+    pub(crate) fn slot(&self) -> Slot<'g, M> {
+        self.slot
     }
 
     /// Goes on in a table that the current slot leads to.

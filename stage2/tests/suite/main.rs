@@ -5,14 +5,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod age;
 mod annotations;
 mod contiguous;
+mod dirty;
 mod encoding;
+mod fault;
+mod guest;
 mod kit;
 mod machine;
 mod mapping;
-mod moving;
+mod meddle;
 mod model;
+mod moving;
 mod oracle;
 mod property;
 mod registers;

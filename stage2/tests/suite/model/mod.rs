@@ -215,6 +215,11 @@ impl Machine {
         self.take_violations()
     }
 
+    /// Notes something that a test found to be wrong.
+    pub(crate) fn complain(&self, what: &str) {
+        self.state().violation(what.to_string());
+    }
+
     /// Fails the test if a rule was broken or anything is left undone.
     #[track_caller]
     pub(crate) fn check(&self) {

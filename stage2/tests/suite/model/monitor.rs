@@ -3,6 +3,7 @@
 //! | invariant                                                    | checked at          |
 //! |--------------------------------------------------------------|---------------------|
 //! | no TLB may find two different translations for an address    | every store         |
+//! | what is free to be mapped is held by nobody                   | every store         |
 //! | a table is not freed while a walker may come into it         | every free          |
 //! | nor while a cached leaf may make the hardware write to it    | every free          |
 //! | at rest, TLBs allow nothing that memory does not say         | [`State::check_rest`] |
@@ -52,6 +53,22 @@ impl State {
             (Meaning::Leaf, Meaning::Table(_)) => old_level <= new_level && !bbm2,
             (Meaning::Table(old), Meaning::Table(new)) => old_level == new_level && old != new,
             _ => unreachable!("only valid descriptors are cached"),
+        }
+    }
+
+    /// If the entry is empty now, anyone may map something there: does nobody
+    /// hold what was there before?
+    pub(crate) fn check_released(&mut self, place: Place) {
+        let regime = &self.regimes[&place.vmid];
+        let span = regime.shape.span(place.level);
+        if self.memory.current(place.word) != 0 {
+            return;
+        }
+        let others = regime.tlb.overlapping(&regime.shape, place.ipa, place.ipa + span);
+        let in_use = |held: &&Held| held.place.level >= place.level && held.users() != 0;
+        let held = others.filter(in_use).map(|held| held.value).next();
+        if let Some(value) = held {
+            self.violation(format!("{:#x} was emptied while TLBs may hold {value:#x}", place.ipa));
         }
     }
 

@@ -9,7 +9,7 @@ use stage2::{
     TableMemory,
 };
 
-use super::{CURRENT, Careless, Cpu, Machine};
+use super::{CURRENT, Cpu, Machine};
 
 /// A range, which is not empty.
 pub(crate) fn range(start: u64, size: u64) -> IpaRange {
@@ -27,8 +27,12 @@ pub(crate) struct Rig<'m> {
 impl<'m> Rig<'m> {
     /// A space of 4 KiB pages and 40 bits, with VMID 1.
     pub(crate) fn new(machine: &'m Machine) -> Self {
+        Self::with_vmid(machine, 1)
+    }
+
+    pub(crate) fn with_vmid(machine: &'m Machine, vmid: u64) -> Self {
         let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
-        Self::with_shape(machine, geometry, Features::BASE, 1)
+        Self::with_shape(machine, geometry, Features::BASE, vmid)
     }
 
     pub(crate) fn with_shape(
@@ -46,21 +50,19 @@ impl<'m> Rig<'m> {
     pub(crate) fn cpu(&self, number: usize) -> Hand<'_, 'm, Cpu<'m>> {
         let cpu = self.machine.cpu(number);
         cpu.trap();
-        self.hand(number, cpu)
+        self.with(number, cpu)
     }
 
-    /// CPU 0, leaving out an instruction.
-    pub(crate) fn careless(&self, omitted: usize) -> Hand<'_, 'm, Careless<'m>> {
-        let cpu = self.machine.cpu(0);
-        cpu.trap();
-        self.hand(0, Careless::new(cpu, omitted))
-    }
-
-    fn hand<I: Instructions>(&self, number: usize, instructions: I) -> Hand<'_, 'm, I> {
-        let platform = self.machine.config().platform();
-        let maintenance = Sequences::new(instructions, self.registers, self.space.format(), platform);
+    /// The CPU with this number, changing the space with these instructions.
+    pub(crate) fn with<I: Instructions>(&self, number: usize, instructions: I) -> Hand<'_, 'm, I> {
         CURRENT.set(number);
-        Hand { rig: self, participant: self.machine.epochs().register().unwrap(), maintenance }
+        let participant = self.machine.epochs().register().unwrap();
+        Hand { rig: self, participant, maintenance: self.maintenance(instructions) }
+    }
+
+    fn maintenance<I: Instructions>(&self, instructions: I) -> Sequences<I> {
+        let platform = self.machine.config().platform();
+        Sequences::new(instructions, self.registers, self.space.format(), platform)
     }
 
     /// Makes the space current on a CPU, as entering its guest does.
@@ -76,8 +78,7 @@ impl<'m> Rig<'m> {
         machine.stop(self.vmid);
         let cpu = machine.cpu(0);
         cpu.trap();
-        let platform = machine.config().platform();
-        let maintenance = Sequences::new(cpu, self.registers, self.space.format(), platform);
+        let maintenance = self.maintenance(cpu);
         self.space.destroy(&maintenance);
         machine.check();
     }

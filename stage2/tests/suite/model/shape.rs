@@ -184,7 +184,7 @@ pub(crate) fn permits(leaf: u64, access: Access) -> bool {
         Access::Read => leaf & READ != 0,
         Access::Write => leaf & WRITE != 0,
         // XN is 00: may; 11: at EL1 only (FEAT_XNX).
-        Access::Execute => leaf & READ != 0 && matches!(field(leaf, 54, 53), 0b00 | 0b11),
+        Access::Execute => matches!(field(leaf, 54, 53), 0b00 | 0b11),
     }
 }
 

@@ -94,6 +94,7 @@ impl State {
         let changed = self.places(ipa, level).find(|place| self.memory.is_changed(place.word));
         if let Some(place) = changed {
             self.memory.stored(place.word, cpu);
+            self.check_released(place);
             self.appeared(place, self.memory.current(place.word));
         }
     }
@@ -194,9 +195,7 @@ impl State {
         let regime = self.regimes.get_mut(&place.vmid).unwrap();
         let (held, made) = regime.tlb.entry(place, value);
         held.stage2 |= cpus;
-        if leaf {
-            held.combined |= cpus;
-        }
+        held.combined |= cpus;
         // An invalidation that is under way does not reach what comes after.
         for cpu in &mut self.cpus {
             cpu.spare(place, value, cpus);
@@ -229,7 +228,7 @@ impl State {
         let span = shape.span(level - 1);
         for held in tlb.overlapping(shape, ipa, ipa + span).take_while(|held| held.place.level < level) {
             if held.place.level == level - 1 && leads_here(held.value) {
-                cpus |= held.stage2 & running;
+                cpus |= (held.stage2 | held.combined) & running;
             }
         }
         cpus

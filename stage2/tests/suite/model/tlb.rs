@@ -10,7 +10,9 @@
 //! Stage 1 entries proper do not depend on stage 2, and stage 1 *walk caches*,
 //! which hold the physical address of a guest's own table, behave like
 //! combined entries: they come from a stage 2 translation and are reached by
-//! VMALLE1 only. So they need no set of their own.
+//! VMALLE1 only. So they need no set of their own. Stage 2 table descriptors
+//! have both bits as well: nothing says that a walk cache is found by
+//! intermediate physical address and not by virtual address.
 
 use std::collections::BTreeMap;
 
