@@ -7,6 +7,8 @@
 
 use crate::addr::{Ipa, IpaRange, Level, PhysAddr};
 use crate::attr::Attributes;
+use crate::bbm::{Entry, Raced};
+use crate::contiguous::Set;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
@@ -14,6 +16,7 @@ use crate::maint::Maintenance;
 use crate::pte::{Leaf, Pte};
 use crate::space::Space;
 use crate::table::TableMemory;
+use crate::vtcr::Contiguous;
 use crate::walk::Walk;
 
 impl<M: TableMemory> Space<M> {
@@ -38,7 +41,7 @@ impl<M: TableMemory> Space<M> {
     ) -> Result<(), MapError> {
         self.check_mapping(range, output, attributes)?;
         let mut unlimited = Budget::UNLIMITED.open(self.geometry().granule());
-        let (mapped_to, result) = self.fill(guard, range, output, attributes, &mut unlimited);
+        let (mapped_to, result) = self.fill(guard, range, output, attributes, &mut unlimited, maintenance);
         maintenance.publish();
         if result.is_err() {
             if let Some(mapped) = IpaRange::between(range.start(), mapped_to) {
@@ -69,7 +72,7 @@ impl<M: TableMemory> Space<M> {
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
         let done = cursor.done().map_or(0, IpaRange::size);
         let mut account = budget.open(self.geometry().granule());
-        let (at, result) = self.fill(guard, rest, output.plus(done), attributes, &mut account);
+        let (at, result) = self.fill(guard, rest, output.plus(done), attributes, &mut account, maintenance);
         maintenance.publish();
         let step = cursor.reached(at);
         result.map(|()| step)
@@ -95,6 +98,7 @@ impl<M: TableMemory> Space<M> {
         mut output: PhysAddr,
         attributes: Attributes,
         account: &mut Account,
+        maintenance: &impl Maintenance,
     ) -> (Ipa, Result<(), MapError>) {
         let mut walk = Walk::new(self, guard, range);
         while let Some(entry) = walk.entry_within(account) {
@@ -103,10 +107,11 @@ impl<M: TableMemory> Space<M> {
                 Pte::Empty if self.fits(entry.range(), entry.level(), at, output, range.end()) => {
                     let span = entry.range().size();
                     let leaf = Leaf::new(entry.level(), output, attributes, self.format());
-                    if entry.try_update(leaf).is_ok() {
-                        walk.pass();
+                    if let Ok(mapped) = self.put(entry, leaf, range.end(), maintenance) {
+                        account.spend((mapped.size() / span) as usize - 1);
+                        walk.pass_to(mapped.end());
                         // The end of memory may be the end of all addresses.
-                        output = output.checked_add(span).unwrap_or(output);
+                        output = output.checked_add(mapped.size()).unwrap_or(output);
                     }
                 }
                 Pte::Empty => {
@@ -125,6 +130,29 @@ impl<M: TableMemory> Space<M> {
             }
         }
         (walk.at(), Ok(()))
+    }
+
+    /// Stores a leaf in an empty entry, or a contiguous set from there on if
+    /// one fits below `end` and all its entries are empty. Returns what was
+    /// mapped.
+    fn put(
+        &self,
+        entry: Entry<'_, M>,
+        leaf: Leaf,
+        end: Ipa,
+        maintenance: &impl Maintenance,
+    ) -> Result<IpaRange, Raced> {
+        let range = entry.range();
+        if self.features().contiguous == Contiguous::Allowed
+            && let Some(set) = Set::of(entry.slot())
+            && set.range().start() == range.start()
+            && set.range().end() <= end
+            && set.is_aligned(leaf.output())
+            && set.try_make(leaf, maintenance).is_ok()
+        {
+            return Ok(set.range());
+        }
+        entry.try_update(leaf).map(|()| range)
     }
 
     /// Whether a leaf in an entry for `entry`, at `level`, can map `at` to

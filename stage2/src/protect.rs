@@ -3,14 +3,16 @@
 
 use crate::addr::{Ipa, IpaRange};
 use crate::attr::{Dirty, Permissions};
-use crate::bbm::Entry;
+use crate::bbm::{Entry, Raced};
+use crate::contiguous::Set;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
 use crate::maint::{Maintenance, Stale};
-use crate::pte::Pte;
+use crate::pte::{Leaf, Pte};
 use crate::space::Space;
 use crate::table::TableMemory;
+use crate::view::Slot;
 use crate::vtcr::Bbm;
 use crate::walk::{Mapping, Walk};
 
@@ -104,10 +106,17 @@ impl<M: TableMemory> Space<M> {
                         return (walk.at(), Err(error));
                     }
                 }
+                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                    let slot = entry.slot();
+                    if let Some(set) = self.protect_set(slot, range, permissions, maintenance, harvest) {
+                        account.spend(set.entries() - 1);
+                        walk.pass_to(set.range().end());
+                    }
+                }
                 Pte::Leaf(leaf) => {
                     let (range, after) = (entry.range(), leaf.with_permissions(permissions));
                     if entry.try_update(after).is_ok() {
-                        if leaf.dirty() == Dirty::Dirty && after.dirty() == Dirty::ReadOnly {
+                        if loses_dirt(leaf, after) {
                             harvest(Mapping::new(range, leaf));
                         }
                         walk.pass();
@@ -117,6 +126,37 @@ impl<M: TableMemory> Space<M> {
             }
         }
         (walk.at(), Ok(()))
+    }
+
+    /// Rewrites the permissions of the contiguous set that `slot` is part of,
+    /// and returns it; or makes ordinary leaves of it, if only a part is inside
+    /// `range`.
+    fn protect_set<'g>(
+        &self,
+        slot: Slot<'g, M>,
+        range: IpaRange,
+        permissions: Permissions,
+        maintenance: &impl Maintenance,
+        harvest: &mut impl FnMut(Mapping),
+    ) -> Option<Set<'g, M>> {
+        let Some(set) = Set::of(slot).filter(|set| range.covers(set.range())) else {
+            self.unfold_at(slot, maintenance);
+            return None;
+        };
+        match set.lock_members(maintenance) {
+            Ok(locked) => {
+                let old = locked.merged();
+                locked.protect(permissions);
+                if loses_dirt(old, old.with_permissions(permissions)) {
+                    harvest(Mapping::new(set.range(), old));
+                }
+                Some(set)
+            }
+            Err(Raced) => {
+                self.memory().relax();
+                None
+            }
+        }
     }
 
     /// Makes sure that no leaf and no annotation reaches across either end of
@@ -146,8 +186,8 @@ impl<M: TableMemory> Space<M> {
     /// Replaces a block by a table of smaller leaves that say the same, or an
     /// annotation by a table of annotations.
     ///
-    /// Does nothing if the entry has changed since it was read; the caller
-    /// looks again in any case.
+    /// Does nothing if the entry has changed since it was read, and only
+    /// unfolds the set if it is part of one; the caller looks again in any case.
     ///
     /// With FEAT_BBM level 2 the table is stored over the block: no moment
     /// passes in which a guest would fault. But until the block is invalidated
@@ -156,6 +196,10 @@ impl<M: TableMemory> Space<M> {
     /// then, which makes everybody wait who wants to change something in it.
     pub(crate) fn split(&self, entry: Entry<'_, M>, maintenance: &impl Maintenance) -> Result<(), MapError> {
         if entry.level().next().is_none() {
+            return Ok(());
+        }
+        if matches!(entry.pte(), Pte::Leaf(block) if block.is_contiguous()) {
+            self.unfold_at(entry.slot(), maintenance);
             return Ok(());
         }
         // Everything that can fail or take time comes before the lock.
@@ -178,4 +222,9 @@ impl<M: TableMemory> Space<M> {
         }
         Ok(())
     }
+}
+
+/// Whether `after` can't say any more that there were writes.
+fn loses_dirt(before: Leaf, after: Leaf) -> bool {
+    before.dirty() == Dirty::Dirty && after.dirty() == Dirty::ReadOnly
 }

@@ -9,7 +9,8 @@
 //! depends on the number of tables of tables and not on the number of pages.
 
 use crate::addr::{Ipa, IpaRange, Level};
-use crate::bbm::Entry;
+use crate::bbm::{Entry, Raced};
+use crate::contiguous::Set;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::detach::{self, Batch};
 use crate::epoch::Guard;
@@ -174,6 +175,35 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
         Ok(range.end())
     }
 
+    /// Takes all of the contiguous set that `slot` is part of, and returns it;
+    /// or makes ordinary leaves of it, if only a part is inside `range`.
+    fn remove_from_set<'g>(
+        &mut self,
+        slot: Slot<'g, M>,
+        range: IpaRange,
+        batch: &mut Batch<'g, M>,
+    ) -> Option<Set<'g, M>> {
+        let set = Set::of(slot).filter(|set| range.covers(set.range()));
+        match set.map(|set| set.lock_members(self.maintenance)) {
+            Some(Ok(locked)) => {
+                (self.harvest)(set?.range(), locked.merged());
+                batch.take_set(locked);
+                self.account.spend(set?.entries() - 1);
+                set
+            }
+            Some(Err(Raced)) => {
+                batch.complete(self.maintenance);
+                self.space.memory().relax();
+                None
+            }
+            None => {
+                batch.complete(self.maintenance);
+                self.space.unfold_at(slot, self.maintenance);
+                None
+            }
+        }
+    }
+
     /// Whether mappings go, and with them the tables that hold them.
     fn kills(&self) -> bool {
         match self.purpose {
@@ -221,6 +251,9 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
                     }
                 }
                 Pte::Leaf(_) if !self.kills() => next = slot.next(),
+                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                    next = self.remove_from_set(slot, range, &mut batch).map_or(next, Set::next);
+                }
                 Pte::Leaf(leaf) if whole => {
                     if batch.take_leaf(entry).is_ok() {
                         (self.harvest)(slot.range(), leaf);
