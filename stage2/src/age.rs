@@ -13,7 +13,7 @@
 //! before. To tell memory that is not used at all from memory that is used now
 //! and then, each leaf counts the passes that have found it old, its
 //! [`Generation`]. A leaf that was used starts again from zero. The count is in
-//! three bits of the leaf that the hardware ignores, so it takes no memory, is
+//! two bits of the leaf that the hardware ignores, so it takes no memory, is
 //! inherited when a block is split, and is changed by the very exchange that
 //! clears the flag. It costs a store for every old leaf in a pass; but not for
 //! ever, for a leaf that has reached the last generation stays as it is.
@@ -67,7 +67,7 @@ impl Generation {
     /// Used before the last pass, or since.
     pub const YOUNGEST: Self = Self(0);
     /// Not used for this many passes or more.
-    pub const OLDEST: Self = Self(7);
+    pub const OLDEST: Self = Self(3);
 
     /// Not used for this many passes; `None` if nobody counts that far.
     #[inline]
@@ -93,7 +93,7 @@ impl Generation {
         if self.0 < other.0 { self } else { other }
     }
 
-    /// What the lowest three bits say.
+    /// What the lowest two bits say.
     #[inline]
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits as u8 & Self::OLDEST.0)

@@ -22,7 +22,8 @@
 //! | 51    | DBM     | a clean leaf, with [`DirtyState::Hardware`]            |
 //! | 52    | Contig  | part of a contiguous set                               |
 //! | 54:53 | XN      | [`Execute`]; bit 53 with FEAT_XNX only                 |
-//! | 57:55 |         | ours: the [`Generation`](crate::Generation)            |
+//! | 55    |         | ours: what this replaced is still being invalidated    |
+//! | 57:56 |         | ours: the [`Generation`](crate::Generation)            |
 //! | 58    |         | ours: a clean leaf, with [`DirtyState::WriteProtect`]  |
 //!
 //! The hardware treats Device and Normal Non-cacheable memory as outer
@@ -157,8 +158,8 @@ pub(crate) const CONTIGUOUS: u64 = 1 << 52;
 const XN_SHIFT: u32 = 53;
 const XN: u64 = 0b11 << XN_SHIFT;
 /// How many passes in a row have found the leaf old.
-pub(crate) const GENERATION_SHIFT: u32 = 55;
-pub(crate) const GENERATION: u64 = 0b111 << GENERATION_SHIFT;
+pub(crate) const GENERATION_SHIFT: u32 = 56;
+pub(crate) const GENERATION: u64 = 0b11 << GENERATION_SHIFT;
 /// The bits that the hardware leaves to software: [`GENERATION`] and
 /// [`WRITABLE`].
 pub(crate) const SOFTWARE: u64 = 0b1111 << 55;
