@@ -6,7 +6,9 @@
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
-use stage2::{AccessFlag, Features, Geometry, Granule, IpaRange, Level, MapError, PaSize, Permissions};
+use stage2::{
+    AccessFlag, Bbm, DirtyState, Features, Geometry, Granule, IpaRange, Level, MapError, PaSize, Permissions,
+};
 
 use crate::model::rig::{Rig, range};
 use crate::model::{Access, Config, Machine, Schedule, Task};
@@ -87,10 +89,10 @@ fn scenario() -> impl Strategy<Value = (Granule, PaSize, Config, Vec<Vec<Deed>>)
         1 => Just((Granule::Kib16, PaSize::Bits48)),
         1 => Just((Granule::Kib16, PaSize::Bits52)),
     ];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (shapes, flags).prop_flat_map(|((granule, pa_size), (level_hints, range_operations, repeat))| {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (shapes, flags).prop_flat_map(|((granule, pa_size), (level_hints, range_operations, repeat, bbm2))| {
         let table_memory = 64 * granule.page_size();
-        let config = Config { cpus: 3, table_memory, level_hints, range_operations, repeat, bbm2: false };
+        let config = Config { cpus: 3, table_memory, level_hints, range_operations, repeat, bbm2 };
         let streams = proptest::collection::vec(proptest::collection::vec(deeds(granule), 1..5), 2..4);
         (Just(granule), Just(pa_size), Just(config), streams)
     })
@@ -107,7 +109,9 @@ proptest! {
     ) {
         let machine = Machine::new(config);
         let geometry = Geometry::new(granule, 40, pa_size).unwrap();
-        let features = Features { access_flag: AccessFlag::Hardware, ..Features::BASE };
+        let bbm = if config.bbm2 { Bbm::Level2 } else { Bbm::Level0 };
+        let features =
+            Features { access_flag: AccessFlag::Hardware, dirty: DirtyState::Hardware, bbm, ..Features::BASE };
         let rig = Rig::with_shape(&machine, geometry, features, 1);
         let (page, block) = (granule.page_size(), granule.span(Level::L2));
         rig.cpu(0).map(range(0, block + 3 * page), 1 << 36).unwrap();
