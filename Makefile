@@ -11,6 +11,9 @@ run:  ## Fetch what is missing, build, boot Debian beside a small guest (options
 test:  ## Run all tests (a part of them: ARGS=name)
 	@$(XTASK) test $(ARGS)
 
+test-deep:  ## The same, with hours for what can be tried in many orders
+	@$(XTASK) test --deep $(ARGS)
+
 bench:  ## Measure the hypervisor's costs in instructions and compare them with their limits
 	@$(XTASK) bench $(ARGS)
 
@@ -32,5 +35,5 @@ setup:  ## Fetch what this machine lacks: QEMU, Debian's kernel, U-Boot, the Rus
 clean:  ## Remove what was built (downloads stay in .cache)
 	rm -rf build target
 
-.PHONY: help run test bench image flash-rpi flash-nxp check setup clean
+.PHONY: help run test test-deep bench image flash-rpi flash-nxp check setup clean
 .DEFAULT_GOAL = help

@@ -9,7 +9,7 @@
 //! that remove whole stretches go their own way, in [`crate::unmap`].
 
 use crate::addr::{Ipa, IpaRange, PhysAddr};
-use crate::attr::Attributes;
+use crate::attr::{Attributes, Dirty};
 use crate::bbm::Entry;
 use crate::cursor::Account;
 use crate::epoch::Guard;
@@ -29,11 +29,19 @@ pub struct Mapping {
     pub attributes: Attributes,
     /// Whether its access flag is set.
     pub young: bool,
+    /// What is known of writes.
+    pub dirty: Dirty,
 }
 
 impl Mapping {
     pub(crate) fn new(range: IpaRange, leaf: Leaf) -> Self {
-        Self { range, output: leaf.output(), attributes: leaf.attributes(), young: leaf.is_young() }
+        Self {
+            range,
+            output: leaf.output(),
+            attributes: leaf.attributes(),
+            young: leaf.is_young(),
+            dirty: leaf.dirty(),
+        }
     }
 
     /// What `ipa` translates to, if it is in this mapping.
@@ -108,20 +116,24 @@ impl<'g, M: TableMemory> Walk<'g, M> {
 
     /// The last entry on the way to the current address: empty, an annotation
     /// or a leaf. The same again, read anew, until [`Self::pass`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry(&mut self) -> Option<Entry<'g, M>> {
         if self.is_done() {
             return None;
         }
+        let mut slot = self.slot;
         loop {
-            let entry = Entry::load(self.slot);
+            let entry = Entry::load(slot);
             match entry.pte() {
-                Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => return Some(entry),
-                Pte::Table(table) => self.descend(table),
+                Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
+                    self.slot = slot;
+                    return Some(entry);
+                }
+                Pte::Table(table) => slot = slot.child(table).slot_for(self.at),
                 Pte::Locked | Pte::Settling(_) => self.space.memory().relax(),
                 Pte::Dead => {
                     self.space.memory().relax();
-                    self.restart();
+                    slot = self.space.root_slot(self.guard, self.at);
                 }
             }
         }
@@ -135,6 +147,12 @@ impl<'g, M: TableMemory> Walk<'g, M> {
         }
         account.spend(1);
         self.entry()
+    }
+
+    /// The slot that translates the current address, as deep as the walk came.
+    #[inline]
+    pub(crate) fn slot(&self) -> Slot<'g, M> {
+        self.slot
     }
 
     /// Goes on in a table that the current slot leads to.
@@ -152,6 +170,14 @@ impl<'g, M: TableMemory> Walk<'g, M> {
                 Some(slot) => self.slot = slot,
                 None => self.restart(),
             }
+        }
+    }
+
+    /// Goes on at `ipa`, which is above the current address and the end of an
+    /// entry of the same table.
+    pub(crate) fn pass_to(&mut self, ipa: Ipa) {
+        while self.at < ipa.min(self.end) {
+            self.pass();
         }
     }
 

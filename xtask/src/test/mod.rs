@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every proof the project has, with one line at the end that tells the truth.
 //!
 //! Main type: [`Options`]; main function: [`run`]. The rings, from the inside out: [`host`] (format, lints, unit tests),
-//! [`el2`] (the library on a processor, checked at EL2), [`conformance`] (claims checked by a small guest, on the
+//! [`proof`] (loom and Miri), [`el2`] (the library on a processor, checked at EL2), [`conformance`] (claims checked by a small guest, on the
 //! hypervisor and on a bare machine), [`system`], [`machines`] and [`refusals`] (whole boots played by a script). Only the last runs two
 //! jobs at a time: the others use all of the machine, or need time to be true.
 //!
@@ -12,6 +12,7 @@ mod el2;
 mod host;
 mod job;
 mod machines;
+mod proof;
 mod refusals;
 mod system;
 
@@ -24,6 +25,7 @@ use crate::setup::{self, Part};
 use crate::step::note;
 use job::{Job, Tally};
 use machines::Machines;
+use proof::Depth;
 
 /// Which tests.
 #[derive(Args, Debug)]
@@ -37,6 +39,9 @@ pub(crate) struct Options {
     /// Say which tests there are, and run none
     #[arg(long)]
     list: bool,
+    /// Give those that can be given any amount of time a lot of it
+    #[arg(long)]
+    deep: bool,
 }
 
 /// How far from the source a test stands.
@@ -46,6 +51,8 @@ enum Ring {
     Lint,
     /// Unit tests on this machine
     Host,
+    /// Protocols in every order (loom), undefined behaviour (Miri)
+    Proof,
     /// What the hypervisor relies on, checked at EL2
     El2,
     /// A guest's claims, checked by the guest
@@ -56,7 +63,9 @@ enum Ring {
 
 /// Runs them; fails if one of them does, or if there is none.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
-    let on_host = select(options, host::jobs(layout));
+    let mut on_host = select(options, host::jobs(layout));
+    let depth = if options.deep { Depth::Deep } else { Depth::Usual };
+    on_host.extend(select(options, proof::jobs(layout, depth)));
     let mut claims = select(options, el2::jobs(layout));
     claims.extend(select(options, conformance::jobs(layout)));
     let machines = Machines::default();
