@@ -1,7 +1,7 @@
 //! Changing what a guest may do with memory that is mapped, and splitting
 //! blocks so that a part of one can be changed.
 
-use crate::addr::{Ipa, IpaRange};
+use crate::addr::{Ipa, IpaRange, Level};
 use crate::attr::{Dirty, Permissions};
 use crate::bbm::Entry;
 use crate::contiguous::{LockedSet, Set};
@@ -160,14 +160,29 @@ impl<M: TableMemory> Space<M> {
         range: IpaRange,
         maintenance: &impl Maintenance,
     ) -> Result<(), MapError> {
-        for edge in [range.start(), range.end()] {
-            while let Some(entry) = self.entry(guard, edge) {
-                match entry.pte() {
-                    Pte::Leaf(_) | Pte::Annotated(_) if entry.range().start() < edge => {
-                        self.split(entry, maintenance)?;
-                    }
-                    _ => break,
+        // A range within one last-level table needs no look ahead: what has
+        // to be split is split on the way down to the first change.
+        let table = self.geometry().granule().span(Level::L2);
+        let last = range.end().bits() - 1;
+        if range.start().bits() / table == last / table {
+            return Ok(());
+        }
+        self.split_at(guard, range.start(), maintenance)?;
+        self.split_at(guard, range.end(), maintenance)
+    }
+
+    /// Makes sure that no leaf and no annotation reaches across `edge`.
+    fn split_at(&self, guard: &Guard<'_>, edge: Ipa, maintenance: &impl Maintenance) -> Result<(), MapError> {
+        if edge.is_aligned(self.geometry().granule().span(self.geometry().start_level())) {
+            // Between two entries of the root.
+            return Ok(());
+        }
+        while let Some(entry) = self.entry(guard, edge) {
+            match entry.pte() {
+                Pte::Leaf(_) | Pte::Annotated(_) if entry.range().start() < edge => {
+                    self.split(entry, maintenance)?;
                 }
+                _ => break,
             }
         }
         Ok(())

@@ -141,7 +141,7 @@ impl Pte {
     ///
     /// If it is a word that this crate never writes: then the table was
     /// overwritten by someone else, and no guest may go on using it.
-    #[inline]
+    #[inline(always)]
     pub fn decode(descriptor: Descriptor, level: Level, format: Format) -> Self {
         let bits = descriptor.0;
         match (bits & VALID != 0, bits & TABLE_OR_PAGE != 0, level) {

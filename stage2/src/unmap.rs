@@ -139,8 +139,9 @@ impl<M: TableMemory> Space<M> {
 fn prune_from<M: TableMemory>(slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Maintenance) -> usize {
     let entry = Entry::load(slot);
     let Pte::Table(table) = entry.pte() else { return 0 };
-    let below = prune_from(slot.child(table).slot_for(ipa), ipa, maintenance);
-    let Some(dead) = detach::bury(slot, table) else { return below };
+    let view = slot.child(table);
+    let below = prune_from(view.slot_for(ipa), ipa, maintenance);
+    let Some(dead) = detach::bury(view, table) else { return below };
     let mut batch = Batch::new(slot);
     batch.take_empty_table(entry, dead);
     batch.complete(maintenance);
@@ -257,11 +258,12 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
                 }
                 Pte::Table(table) => {
                     batch.complete(maintenance);
-                    match self.remove(slot.child(table).slot_for(here), range)? {
+                    let view = slot.child(table);
+                    match self.remove(view.slot_for(here), range)? {
                         Progress::Done => {}
                         unfinished => return Ok(unfinished),
                     }
-                    if let Some(dead) = detach::bury(slot, table) {
+                    if let Some(dead) = detach::bury(view, table) {
                         batch.take_empty_table(entry, dead);
                         self.retired += 1;
                     }

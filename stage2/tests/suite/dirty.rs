@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use stage2::{
     Age, Aging, Attributes, Budget, Cursor, Detail, Dirty, DirtyState, Features, Ipa, IpaRange, MapError,
-    Mapping, NoTlb, Permissions, PhysAddr, Pte, Step, Tlb,
+    Mapping, NoTlb, Permissions, PhysAddr, Step, Tlb,
 };
 
 use crate::guest::{Guest, PAGE, memory};
@@ -253,13 +253,7 @@ mod collecting {
     #[test]
     fn set_is_dirty_if_the_walker_marked_any_member() {
         with_both(|guest| {
-            map_pages(guest, pages(0, 17));
-            for page in 0..16 {
-                let guard = guest.cpu.pin();
-                let entry = guest.space.entry(&guard, pages(page, 1).start()).unwrap();
-                let Pte::Leaf(leaf) = entry.pte() else { panic!("is mapped") };
-                entry.try_lock().unwrap().break_with(guest).make(leaf.with_contiguous(), guest);
-            }
+            map_blocks(guest, pages(0, 17));
             assert_eq!(collect(guest, pages(3, 14), Detail::Leaves), [0..17]);
             guest.write(FIRST + 5);
             assert_eq!(collect(guest, pages(0, 17), Detail::Leaves), [0..16]);

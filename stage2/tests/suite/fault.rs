@@ -10,9 +10,9 @@ use std::thread;
 use stage2::arena::{Arena, frame};
 use stage2::epoch::Participant;
 use stage2::{
-    Access, Annotation, Attributes, Dirty, Execute, Features, Geometry, Granule, InSet, InstallError,
-    Installed, Ipa, IpaRange, Leaf, Level, Maintenance, NoTlb, PaSize, Permissions, PhysAddr, Pte, Resolved,
-    Space, Stale, TableMemory,
+    Access, Annotation, Attributes, Contiguous, Dirty, Execute, Features, Geometry, Granule, InSet,
+    InstallError, Installed, Ipa, IpaRange, Leaf, Level, Maintenance, NoTlb, PaSize, Permissions, PhysAddr,
+    Pte, Resolved, Space, Stale, TableMemory,
 };
 
 use crate::kit::{Lone, epochs};
@@ -331,8 +331,7 @@ mod make_young {
     #[test]
     fn one_fault_serves_all_members_of_a_contiguous_set() {
         let machine = Machine::new(16);
-        let (space, cpu) = (space(&machine), machine.cpu());
-        contiguous_set(&space, &cpu, &machine);
+        let (space, cpu) = (with_set(&machine), machine.cpu());
         assert_eq!(space.make_young(&cpu.pin(), Ipa::new(GIB1 + 5 * PAGE), &machine), Resolved::Done);
         assert!(space.leaves(range(GIB1, 16 * PAGE)).all(|mapping| mapping.young));
         assert!(!space.lookup(Ipa::new(GIB1 + 16 * PAGE)).unwrap().young);
@@ -340,19 +339,17 @@ mod make_young {
     }
 }
 
-/// Sixteen old pages from 1 GiB on that are a contiguous set, and an old one
-/// behind them that is not.
-fn contiguous_set(space: &Lone<'_, Machine>, cpu: &Participant<'_>, machine: &Machine) {
-    for page in (0..17).rev() {
-        let leaf = leaf(space, Level::L3, 0x8000_0000 + page * PAGE).aged();
-        let _ = install(space, cpu, GIB1 + page * PAGE, leaf, None, machine).unwrap();
+/// A space with sixteen old pages from 1 GiB on that are a contiguous set, and
+/// an old one behind them that is not.
+fn with_set(machine: &Machine) -> Lone<'_, Machine> {
+    let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
+    let features = Features { contiguous: Contiguous::Allowed, ..Features::BASE };
+    let space = Lone::new(geometry, features, machine).unwrap();
+    space.map(range(GIB1, 17 * PAGE), PhysAddr::new(0x8000_0000), Attributes::RAM, machine).unwrap();
+    for page in 0..17 {
+        change_leaf(&space, Ipa::new(GIB1 + page * PAGE), Leaf::aged);
     }
-    for page in 0..16 {
-        let guard = cpu.pin();
-        let entry = space.entry(&guard, Ipa::new(GIB1 + page * PAGE)).unwrap();
-        let Pte::Leaf(leaf) = entry.pte() else { panic!("was just installed") };
-        entry.try_lock().unwrap().break_with(machine).make(leaf.with_contiguous(), machine);
-    }
+    space
 }
 
 mod relax {
@@ -464,8 +461,7 @@ mod relax {
     #[test]
     fn member_of_a_contiguous_set_keeps_the_permissions_of_the_set() {
         let machine = Machine::new(16);
-        let (space, cpu) = (space(&machine), machine.cpu());
-        contiguous_set(&space, &cpu, &machine);
+        let (space, cpu) = (with_set(&machine), machine.cpu());
         space.protect(range(GIB1, 16 * PAGE), Permissions::READ_ONLY, &machine).unwrap();
         let refused = space.relax(&cpu.pin(), Ipa::new(GIB1 + 3 * PAGE), Permissions::ALL, &machine);
         assert_eq!(refused, Err(InSet { set: range(GIB1, 16 * PAGE) }));

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use stage2::arena::{Arena, Frame, frame};
 use stage2::epoch::Participant;
 use stage2::{
-    AccessFlag, Dirty, DirtyState, Features, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, PaSize,
-    Permissions, PhysAddr, Pte, Resolved, Space, Stale, TableMemory,
+    AccessFlag, Contiguous, Dirty, DirtyState, Features, Geometry, Granule, Ipa, IpaRange, Level,
+    Maintenance, PaSize, Permissions, PhysAddr, Pte, Resolved, Space, Stale, TableMemory,
 };
 
 use crate::kit::epochs;
@@ -54,7 +54,7 @@ impl<'m> Guest<'m> {
             DirtyState::WriteProtect => AccessFlag::Software,
             DirtyState::Hardware => AccessFlag::Hardware,
         };
-        let features = Features { dirty, access_flag, ..Features::BASE };
+        let features = Features { dirty, access_flag, contiguous: Contiguous::Allowed, ..Features::BASE };
         let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
         Self {
             space: Space::new(geometry, features, memory).unwrap(),

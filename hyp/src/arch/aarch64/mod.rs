@@ -27,7 +27,7 @@ pub use control::{
     ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
     write_guest_exception,
 };
-pub use early::{Handoff, handoff, image_size};
+pub use early::{Firmware, Handoff, handoff, image_size};
 pub use el1::{El1State, PointerAuthentication, Simd, stop_guest_walks};
 pub use gic_cpu::{
     VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, ich_hcr,
