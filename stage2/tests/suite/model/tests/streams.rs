@@ -6,7 +6,10 @@
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
-use stage2::{AccessFlag, Features, Geometry, Granule, IpaRange, Level, MapError, PaSize, Permissions};
+use stage2::{
+    AccessFlag, Annotation, Budget, Contiguous, Cursor, Features, Geometry, Granule, Ipa, IpaRange, Level,
+    MapError, Mapping, PaSize, Permissions, PhysAddr,
+};
 
 use crate::model::rig::{Rig, range};
 use crate::model::{Access, Config, Machine, Schedule, Task};
@@ -17,6 +20,12 @@ enum Deed {
     Map(IpaRange, u64),
     Unmap(IpaRange),
     Protect(IpaRange, Permissions),
+    Split(IpaRange),
+    Collapse(u64),
+    Fold(u64),
+    Migrate(u64, u64),
+    Annotate(IpaRange),
+    ClearAnnotations(IpaRange),
     Reclaim,
     /// A guest's access, by one of the ways it may go.
     Access(u64, Access, usize),
@@ -44,11 +53,17 @@ fn deeds(granule: Granule) -> impl Strategy<Value = Deed> {
     ];
     let accesses = prop_oneof![Just(Access::Read), Just(Access::Write), Just(Access::Execute)];
     let addresses = || ranges(granule).prop_map(|range| range.start().bits());
-    let outputs = (1_u64..4).prop_map(|gib| gib << 36);
+    let outputs = || (1_u64..4).prop_map(|gib| gib << 36);
     prop_oneof![
-        4 => (ranges(granule), outputs).prop_map(|(range, output)| Deed::Map(range, output + range.start().bits())),
+        4 => (ranges(granule), outputs()).prop_map(|(range, output)| Deed::Map(range, output + range.start().bits())),
         4 => ranges(granule).prop_map(Deed::Unmap),
         3 => (ranges(granule), permissions).prop_map(|(range, permissions)| Deed::Protect(range, permissions)),
+        1 => ranges(granule).prop_map(Deed::Split),
+        2 => addresses().prop_map(Deed::Collapse),
+        1 => addresses().prop_map(Deed::Fold),
+        1 => (addresses(), outputs()).prop_map(|(ipa, output)| Deed::Migrate(ipa, output + ipa)),
+        1 => ranges(granule).prop_map(Deed::Annotate),
+        1 => ranges(granule).prop_map(Deed::ClearAnnotations),
         1 => Just(Deed::Reclaim),
         3 => (addresses(), accesses, any::<usize>()).prop_map(|(ipa, access, way)| Deed::Access(ipa, access, way)),
         1 => addresses().prop_map(Deed::Speculate),
@@ -58,10 +73,37 @@ fn deeds(granule: Granule) -> impl Strategy<Value = Deed> {
 fn perform(rig: &Rig<'_>, number: usize, deeds: &[Deed]) {
     for &deed in deeds {
         let cpu = rig.cpu(number);
+        let (space, unlimited, maintenance) = (&rig.space, Budget::UNLIMITED, &cpu.maintenance);
         let result = match deed {
             Deed::Map(range, output) => cpu.map(range, output),
             Deed::Unmap(range) => cpu.unmap(range),
             Deed::Protect(range, permissions) => cpu.protect(range, permissions),
+            Deed::Split(range) => {
+                let mut cursor = Cursor::new(range);
+                space.split_step(&cpu.pin(), &mut cursor, Level::L3, unlimited, maintenance).map(|_| ())
+            }
+            // These may be refused, by what others do.
+            Deed::Collapse(ipa) => {
+                let _ = space.collapse(&cpu.pin(), Ipa::new(ipa), maintenance);
+                Ok(())
+            }
+            Deed::Fold(ipa) => {
+                let _ = space.fold(&cpu.pin(), Ipa::new(ipa), maintenance);
+                Ok(())
+            }
+            Deed::Migrate(ipa, output) => {
+                let copy = |from: Mapping| rig.machine.copy(from.output.bits(), from.range.size());
+                let _ = space.migrate(&cpu.pin(), Ipa::new(ipa), PhysAddr::new(output), copy, maintenance);
+                Ok(())
+            }
+            Deed::Annotate(range) => {
+                let (mut cursor, note) = (Cursor::new(range), Annotation::new(1).unwrap());
+                space.annotate_step(&cpu.pin(), &mut cursor, note, unlimited, maintenance).map(|_| ())
+            }
+            Deed::ClearAnnotations(range) => {
+                let mut cursor = Cursor::new(range);
+                space.clear_annotations_step(&cpu.pin(), &mut cursor, unlimited, maintenance).map(|_| ())
+            }
             Deed::Reclaim => {
                 cpu.reclaim();
                 Ok(())
@@ -75,7 +117,8 @@ fn perform(rig: &Rig<'_>, number: usize, deeds: &[Deed]) {
                 Ok(())
             }
         };
-        assert!(matches!(result, Ok(()) | Err(MapError::AlreadyMapped { .. })), "{deed:?}: {result:?}");
+        let refused = matches!(result, Err(MapError::AlreadyMapped { .. } | MapError::Annotated { .. }));
+        assert!(result.is_ok() || refused, "{deed:?}: {result:?}");
     }
 }
 
@@ -104,10 +147,11 @@ proptest! {
         (granule, pa_size, config, streams) in scenario(),
         seed in any::<u64>(),
         rarity in prop_oneof![Just(2_u64), Just(8), Just(40), Just(200)],
+        contiguous in prop_oneof![Just(Contiguous::Never), Just(Contiguous::Allowed)],
     ) {
         let machine = Machine::new(config);
         let geometry = Geometry::new(granule, 40, pa_size).unwrap();
-        let features = Features { access_flag: AccessFlag::Hardware, ..Features::BASE };
+        let features = Features { access_flag: AccessFlag::Hardware, contiguous, ..Features::BASE };
         let rig = Rig::with_shape(&machine, geometry, features, 1);
         let (page, block) = (granule.page_size(), granule.span(Level::L2));
         rig.cpu(0).map(range(0, block + 3 * page), 1 << 36).unwrap();
