@@ -116,6 +116,31 @@ fn table_is_unmapped_while_it_is_collapsed() {
 }
 
 #[test]
+fn table_is_unmapped_while_its_entries_are_put_back() {
+    // A page goes while some entries are dead, so the collapse is given up; and
+    // while the entries come back, all of the table goes.
+    let in_the_middle = 400;
+    for page_is_gone in (in_the_middle + 6..in_the_middle + 22).step_by(5) {
+        for coming_back in (page_is_gone + 1..page_is_gone + 400).step_by(67) {
+            let machine = Machine::new(Config::FULL);
+            let rig = Rig::new(&machine);
+            pages(&rig, 0).unwrap();
+            let unmap = || {
+                rig.cpu(1).unmap(range(MIDDLE, PAGE)).unwrap();
+                rig.cpu(1).unmap(range(0, MIB2)).unwrap();
+            };
+            let tasks: Vec<Task<'_>> = vec![Box::new(|| collapse(&rig, 0).unwrap()), Box::new(unmap)];
+            let switches = vec![in_the_middle, page_is_gone, coming_back];
+            machine.run(Schedule::SwitchAt(switches.clone()), tasks);
+            assert_eq!(machine.rest(), Vec::<String>::new(), "{switches:?}");
+            assert_eq!(pages_mapped(&rig), 0, "{switches:?}");
+            rig.finish();
+            assert_eq!(machine.in_use(), 0, "{switches:?}");
+        }
+    }
+}
+
+#[test]
 fn table_is_collapsed_while_it_is_unmapped() {
     at_every_step(
         STRIDE,

@@ -7,8 +7,8 @@
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
 use stage2::{
-    AccessFlag, Annotation, Budget, Contiguous, Cursor, Features, Geometry, Granule, Ipa, IpaRange, Level,
-    MapError, Mapping, PaSize, Permissions, PhysAddr,
+    AccessFlag, Annotation, Budget, Contiguous, Cursor, DirtyState, Features, Geometry, Granule, Ipa,
+    IpaRange, Level, MapError, Mapping, PaSize, Permissions, PhysAddr,
 };
 
 use crate::model::rig::{Rig, range};
@@ -148,10 +148,11 @@ proptest! {
         seed in any::<u64>(),
         rarity in prop_oneof![Just(2_u64), Just(8), Just(40), Just(200)],
         contiguous in prop_oneof![Just(Contiguous::Never), Just(Contiguous::Allowed)],
+        dirty in prop_oneof![Just(DirtyState::WriteProtect), Just(DirtyState::Hardware)],
     ) {
         let machine = Machine::new(config);
         let geometry = Geometry::new(granule, 40, pa_size).unwrap();
-        let features = Features { access_flag: AccessFlag::Hardware, contiguous, ..Features::BASE };
+        let features = Features { access_flag: AccessFlag::Hardware, dirty, contiguous, ..Features::BASE };
         let rig = Rig::with_shape(&machine, geometry, features, 1);
         let (page, block) = (granule.page_size(), granule.span(Level::L2));
         rig.cpu(0).map(range(0, block + 3 * page), 1 << 36).unwrap();
