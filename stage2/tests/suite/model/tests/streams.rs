@@ -7,8 +7,8 @@
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
 use stage2::{
-    AccessFlag, Aging, Bbm, Budget, Contiguous, Cursor, Detail, DirtyState, Features, Geometry, Granule, Ipa,
-    IpaRange, Level, MapError, PaSize, Permissions, Tlb,
+    AccessFlag, Aging, Annotation, Bbm, Budget, Contiguous, Cursor, Detail, DirtyState, Features, Geometry,
+    Granule, Ipa, IpaRange, Level, MapError, Mapping, PaSize, Permissions, PhysAddr, Tlb,
 };
 
 use crate::model::rig::{Rig, range};
@@ -28,6 +28,9 @@ enum Deed {
     Collapse(Ipa),
     Fold(Ipa),
     Unfold(Ipa),
+    Migrate(u64, u64),
+    Annotate(IpaRange),
+    ClearAnnotations(IpaRange),
     Reclaim,
     /// A guest's access, by one of the ways it may go.
     Access(u64, Access, usize),
@@ -58,9 +61,9 @@ fn deeds(granule: Granule) -> impl Strategy<Value = Deed> {
         prop_oneof![Just(Aging::Test), Just(Aging::Clear(Tlb::None)), Just(Aging::Clear(Tlb::Batch))];
     let ipas = move || ranges(granule).prop_map(|range| range.start());
     let addresses = move || ranges(granule).prop_map(|range| range.start().bits());
-    let outputs = (1_u64..4).prop_map(|gib| gib << 36);
+    let outputs = || (1_u64..4).prop_map(|gib| gib << 36);
     prop_oneof![
-        4 => (ranges(granule), outputs).prop_map(|(range, output)| Deed::Map(range, output + range.start().bits())),
+        4 => (ranges(granule), outputs()).prop_map(|(range, output)| Deed::Map(range, output + range.start().bits())),
         4 => ranges(granule).prop_map(Deed::Unmap),
         3 => (ranges(granule), permissions.clone()).prop_map(|(range, permissions)| Deed::Protect(range, permissions)),
         1 => (ipas(), permissions.clone()).prop_map(|(ipa, permissions)| Deed::Relax(ipa, permissions)),
@@ -71,6 +74,9 @@ fn deeds(granule: Granule) -> impl Strategy<Value = Deed> {
         3 => ipas().prop_map(Deed::Collapse),
         2 => ipas().prop_map(Deed::Fold),
         1 => ipas().prop_map(Deed::Unfold),
+        1 => (addresses(), outputs()).prop_map(|(ipa, output)| Deed::Migrate(ipa, output + ipa)),
+        1 => ranges(granule).prop_map(Deed::Annotate),
+        1 => ranges(granule).prop_map(Deed::ClearAnnotations),
         1 => Just(Deed::Reclaim),
         3 => (addresses(), accesses, any::<usize>()).prop_map(|(ipa, access, way)| Deed::Access(ipa, access, way)),
         1 => addresses().prop_map(Deed::Speculate),
@@ -99,6 +105,14 @@ fn perform(rig: &Rig<'_>, number: usize, deeds: &[Deed]) {
                 let cursor = &mut Cursor::new(range);
                 space.split_step(guard, cursor, Level::L3, whole, maintenance).map(|_| ())
             }
+            Deed::Annotate(range) => {
+                let (cursor, note) = (&mut Cursor::new(range), Annotation::new(1).unwrap());
+                space.annotate_step(guard, cursor, note, whole, maintenance).map(|_| ())
+            }
+            Deed::ClearAnnotations(range) => {
+                let cursor = &mut Cursor::new(range);
+                space.clear_annotations_step(guard, cursor, whole, maintenance).map(|_| ())
+            }
             // The others are refused where they make no sense, and say so.
             deed => {
                 match deed {
@@ -107,6 +121,10 @@ fn perform(rig: &Rig<'_>, number: usize, deeds: &[Deed]) {
                     Deed::Collapse(ipa) => drop(space.collapse(guard, ipa, maintenance)),
                     Deed::Fold(ipa) => drop(space.fold(guard, ipa, maintenance)),
                     Deed::Unfold(ipa) => space.unfold(guard, ipa, maintenance),
+                    Deed::Migrate(ipa, output) => {
+                        let copy = |from: Mapping| rig.machine.copy(from.output.bits(), from.range.size());
+                        drop(space.migrate(guard, Ipa::new(ipa), PhysAddr::new(output), copy, maintenance));
+                    }
                     Deed::Access(ipa, access, way) => drop(rig.machine.access(number, 1, ipa, access, way)),
                     Deed::Speculate(ipa) => rig.machine.speculate(number, 1, ipa),
                     _ => drop(cpu.reclaim()),
@@ -114,7 +132,8 @@ fn perform(rig: &Rig<'_>, number: usize, deeds: &[Deed]) {
                 Ok(())
             }
         };
-        assert!(matches!(result, Ok(()) | Err(MapError::AlreadyMapped { .. })), "{deed:?}: {result:?}");
+        let refused = matches!(result, Err(MapError::AlreadyMapped { .. } | MapError::Annotated { .. }));
+        assert!(result.is_ok() || refused, "{deed:?}: {result:?}");
     }
 }
 
