@@ -95,9 +95,10 @@ impl State {
     /// `cpu` stored `new` to the entry for `ipa` at `level` of a linked table.
     ///
     /// The crate does not say which table. It is the one in which a word has
-    /// changed; or if the same was stored as before, one that has it.
+    /// changed to this (tables that wait to be freed are changed by the way, to
+    /// something else); or if the same was stored as before, one that has it.
     pub(crate) fn stored(&mut self, cpu: usize, ipa: u64, level: usize, new: u64) {
-        let changed = self.places(ipa, level).find(|place| self.memory.is_changed(place.word));
+        let changed = self.places(ipa, level).find(|place| self.memory.is_changed_to(place.word, new));
         let same =
             |place: &Place| self.memory.current(place.word) == new && self.reach(self.table_of(*place)) != 0;
         if let Some(place) = changed.or_else(|| self.places(ipa, level).find(same)) {
