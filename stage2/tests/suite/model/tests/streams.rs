@@ -155,7 +155,7 @@ fn scenario() -> impl Strategy<Value = (Granule, PaSize, Config, Vec<Vec<Deed>>)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn no_order_of_deeds_breaks_a_rule(
