@@ -47,6 +47,7 @@
 //! | [`vgic`], [`vpl011`], [`vpsci`], [`vtimer`] | what a guest sees: interrupt controller, UART, firmware, physical timer |
 //! | [`trap`]`::{advance, controls, inject, smccc, sysreg}` | what a trap means, and which there are |
 //! | [`console`] | many consoles, a prompt and a log on one UART |
+//! | [`vmid`] | which VMID a VM has, and how they are called in when they run out |
 //! | [`mmio`], [`vcpu_set`] | two small types that many of them share |
 //!
 //! The others join them to the machine:
@@ -62,6 +63,7 @@
 //! | [`mem`] | the pool, stage-2 tables, guest memory, the heap |
 //! | [`terminal`], `commands`, [`log`], [`crash`] | the console on the UART, what the prompt does, log statements, crash records |
 //! | [`seed`] | random seeds for guests |
+//! | [`watchdog`] | the board's own, kept alive |
 //!
 //! # Lock order
 //!
@@ -69,8 +71,8 @@
 //! 2. Inside it at most one of: one guest UART's state, the text ring, the log frames.
 //!
 //! A log statement holds its CPU's statement and inside it the log frames. EL2's
-//! tables (`arch`), the pool ([`mem::pool`]) and the heap stand alone: nothing else is
-//! locked inside them. The virtual GIC has no locks.
+//! tables (`arch`), the pool ([`mem::pool`]), the heap and the VMIDs ([`vmid`]) stand
+//! alone: nothing else is locked inside them. The virtual GIC has no locks.
 //!
 //! # Dependencies
 //!
@@ -109,6 +111,8 @@ pub mod vcpu;
 pub mod vcpu_set;
 pub mod vgic;
 pub mod vm;
+pub mod vmid;
 pub mod vpl011;
 pub mod vpsci;
 pub mod vtimer;
+pub mod watchdog;

@@ -10,11 +10,9 @@ use crate::percpu::{self, MAX_CPUS};
 use crate::terminal::say;
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::id::{GuestShape, HostId};
-use crate::trap::sysreg::register::{
-    ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
-};
+use crate::trap::sysreg::register::{ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
 use crate::vgic::Version;
-use crate::{arch, create};
+use crate::{arch, create, watchdog};
 use alloc::vec::Vec;
 use arch::ForceWriteBack;
 use core::fmt;
@@ -129,7 +127,11 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
                 return;
             }
         }
-        (Enable::Psci | Enable::Unknown, _) => {
+        (Enable::Psci, None) => {
+            say!("CPU {index} ({:#x}) left out: no PSCI firmware is there to start it", cpu.mpidr);
+            return;
+        }
+        (Enable::Unknown, _) => {
             say!("CPU {index} ({:#x}) left out: the device tree does not say how to start it", cpu.mpidr);
             return;
         }
@@ -140,6 +142,7 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
             say!("CPU {index} ({:#x}) left out: no sign of life after {PATIENCE_SECONDS} s", cpu.mpidr);
             return;
         }
+        watchdog::poll(arch::counter());
         core::hint::spin_loop();
     }
 }

@@ -189,6 +189,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     }
 
     /// What was read.
+    #[inline(always)]
     pub fn pte(&self) -> Pte {
         Pte::decode(self.seen, self.slot.level(), self.slot.format())
     }

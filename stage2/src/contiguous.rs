@@ -279,6 +279,11 @@ pub(crate) struct LockedSet<'g, M: TableMemory> {
 }
 
 impl<'g, M: TableMemory> LockedSet<'g, M> {
+    /// The set.
+    pub(crate) fn set(&self) -> Set<'g, M> {
+        self.set
+    }
+
     /// Stores the members with other permissions. They stay a set. The caller
     /// invalidates them.
     pub(crate) fn protect(self, permissions: Permissions) {

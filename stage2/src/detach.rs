@@ -42,6 +42,7 @@ use crate::bbm::{self, Entry, Raced};
 use crate::contiguous::LockedSet;
 use crate::maint::{Maintenance, Stale};
 use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
+use crate::sync::{Ordering, fence};
 use crate::table::TableMemory;
 use crate::view::{Slot, View};
 
@@ -51,15 +52,23 @@ pub(crate) struct DeadTable {
     table: TableAddr,
 }
 
-/// Makes the table that `slot` leads to DEAD if all its entries are EMPTY.
+/// Makes `table`, seen as `view`, DEAD if all its entries are EMPTY.
 ///
 /// Of several CPUs that empty a table together, one succeeds: the last to
 /// look finds it empty, unless it finds another at work here. That one, if it
 /// has to give up, looks again.
-pub(crate) fn bury<M: TableMemory>(slot: Slot<'_, M>, table: TableAddr) -> Option<DeadTable> {
-    let view = slot.child(table);
-    while view.entries().iter().all(|entry| entry.load() == Descriptor::EMPTY) {
-        let Some(taken) = view.slots().find(|&slot| try_kill_empty(slot).is_err()) else {
+pub(crate) fn bury<M: TableMemory>(view: View<'_, M>, table: TableAddr) -> Option<DeadTable> {
+    loop {
+        // Whoever empties an entry comes here afterwards, to look at those of
+        // the others. Of two that do so at once, the one whose fence is later
+        // sees what both have done; without, neither might.
+        fence(Ordering::SeqCst);
+        if view.entries().iter().any(|entry| entry.load() != Descriptor::EMPTY) {
+            return None;
+        }
+        let Some(taken) =
+            view.slots().find(|slot| slot.exchange(Descriptor::EMPTY, pte::dead(None)).is_err())
+        else {
             return Some(DeadTable { table });
         };
         // Entry 0 last: it is the sign that the table is spoken for.
@@ -67,13 +76,6 @@ pub(crate) fn bury<M: TableMemory>(slot: Slot<'_, M>, table: TableAddr) -> Optio
             Entry::load(view.slot(index)).revive();
         }
     }
-    None
-}
-
-/// Makes one entry DEAD if it is EMPTY.
-fn try_kill_empty<M: TableMemory>(slot: Slot<'_, M>) -> Result<(), Raced> {
-    let entry = Entry::load(slot);
-    if entry.pte() == Pte::Empty { entry.try_kill() } else { Err(Raced) }
 }
 
 /// Entries of one table that are on their way to EMPTY, or to an annotation.
@@ -182,8 +184,14 @@ impl<'g, M: TableMemory> Batch<'g, M> {
 
     /// Invalidates what the batch holds, makes it what it is to be, and retires
     /// the tables. The batch can then be used again.
+    #[inline]
     pub(crate) fn complete(&mut self, maintenance: &impl Maintenance) {
-        let Some(taken) = self.taken.take() else { return };
+        if let Some(taken) = self.taken.take() {
+            self.let_go(taken, maintenance);
+        }
+    }
+
+    fn let_go(&self, taken: Taken, maintenance: &impl Maintenance) {
         if let Some((range, stale)) = taken.stale {
             maintenance.invalidate(range, stale);
         }

@@ -22,26 +22,29 @@
 use crate::addr::{Ipa, Level};
 
 /// The page size of a space, and with it the size of its tables.
+///
+/// The values are the bits of an address that are the offset within a page:
+/// every step of every walk asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Granule {
     /// 4 KiB pages.
-    Kib4,
+    Kib4 = 12,
     /// 16 KiB pages.
-    Kib16,
+    Kib16 = 14,
     /// 64 KiB pages.
-    Kib64,
+    Kib64 = 16,
     /// 4 KiB pages, but two entries to a table; no hardware has it.
     #[cfg(stage2_loom)]
-    Tiny,
+    Tiny = 0,
 }
 
 impl Granule {
     /// Address bits that are the offset within a page.
+    #[inline]
     const fn page_shift(self) -> u32 {
         match self {
-            Self::Kib4 => 12,
-            Self::Kib16 => 14,
-            Self::Kib64 => 16,
+            Self::Kib4 | Self::Kib16 | Self::Kib64 => self as u32,
             #[cfg(stage2_loom)]
             Self::Tiny => 12,
         }
@@ -51,9 +54,7 @@ impl Granule {
     #[inline]
     pub(crate) const fn bits_per_level(self) -> u32 {
         match self {
-            Self::Kib4 => 9,
-            Self::Kib16 => 11,
-            Self::Kib64 => 13,
+            Self::Kib4 | Self::Kib16 | Self::Kib64 => self.page_shift() - 3,
             #[cfg(stage2_loom)]
             Self::Tiny => 1,
         }

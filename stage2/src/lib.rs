@@ -214,6 +214,7 @@ mod migrate;
 mod protect;
 pub mod pte;
 mod reclaim;
+pub mod regions;
 mod scan;
 mod space;
 mod sync;

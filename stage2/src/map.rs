@@ -4,6 +4,13 @@
 //! largest leaf that fits into each empty entry it comes to, linking tables
 //! where the entry is too large. It waits for nothing but an entry that
 //! another CPU is changing.
+//!
+//! A table that is linked for a part of the range brings the leaves for it
+//! along, if they are of its own size. Nobody else sees the table before, so
+//! its entries are simply written, and all of them appear at once; one by one,
+//! each would take an exchange.
+
+use core::ops::Range;
 
 use crate::addr::{Ipa, IpaRange, Level, PhysAddr};
 use crate::attr::Attributes;
@@ -115,11 +122,31 @@ impl<M: TableMemory> Space<M> {
                     }
                 }
                 Pte::Empty => {
+                    let end = entry.range().end().min(range.end());
+                    let (level, brought) = self.leaves_below(entry.level(), at, end, output);
+                    if !account.allows(brought.len()) {
+                        return (at, Ok(()));
+                    }
+                    account.spend(brought.len());
                     let Some(table) = self.tables.allocate(guard) else {
                         return (at, Err(MapError::OutOfTables));
                     };
+                    let (format, first) = (self.format(), brought.start);
+                    table.fill_part(brought.clone(), |index| {
+                        let offset = |index| (index - first) as u64 * format.granule().span(level);
+                        let leaf = Leaf::new(level, output.plus(offset(index)), attributes, format);
+                        let set = self.set_within(level, index, &brought);
+                        let is_marked =
+                            set.is_some_and(|(set, size)| output.plus(offset(set)).is_aligned(size));
+                        if is_marked { leaf.with_contiguous() } else { leaf }.encode()
+                    });
                     if let Ok(table) = entry.try_link(table) {
-                        walk.descend(table);
+                        if brought.is_empty() {
+                            walk.descend(table);
+                        } else {
+                            walk.pass();
+                            output = output.checked_add(end.bits() - at.bits()).unwrap_or(output);
+                        }
                     }
                 }
                 Pte::Leaf(_) => return (at, Err(MapError::AlreadyMapped { ipa: at })),
@@ -153,6 +180,33 @@ impl<M: TableMemory> Space<M> {
             return Ok(set.range());
         }
         entry.try_update(leaf).map(|()| range)
+    }
+
+    /// The first entry and the bytes of the contiguous set at `level` that
+    /// entry `index` is in, if the whole set is among `entries`.
+    fn set_within(&self, level: Level, index: usize, entries: &Range<usize>) -> Option<(usize, u64)> {
+        let granule = self.format().granule();
+        let members = granule.contiguous_entries(level)?;
+        let first = index & !(members - 1);
+        let within = entries.start <= first && first + members <= entries.end;
+        (self.features().contiguous == Contiguous::Allowed && within)
+            .then(|| (first, members as u64 * granule.span(level)))
+    }
+
+    /// The level below `level`, and which entries of a table there map
+    /// everything from `at` to `end`; none if not all of it can be mapped by
+    /// leaves at that level.
+    fn leaves_below(&self, level: Level, at: Ipa, end: Ipa, output: PhysAddr) -> (Level, Range<usize>) {
+        let granule = self.format().granule();
+        let level = level.next().expect("a page fits into an entry at the last level");
+        let span = granule.span(level);
+        if !self.format().allows_leaf(level)
+            || [at.bits(), end.bits(), output.bits()].iter().any(|bits| bits % span != 0)
+        {
+            return (level, 0..0);
+        }
+        let first = granule.index(at, level);
+        (level, first..first + ((end.bits() - at.bits()) / span) as usize)
     }
 
     /// Whether a leaf in an entry for `entry`, at `level`, can map `at` to

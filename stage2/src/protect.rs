@@ -1,10 +1,10 @@
 //! Changing what a guest may do with memory that is mapped, and splitting
 //! blocks so that a part of one can be changed.
 
-use crate::addr::{Ipa, IpaRange};
+use crate::addr::{Ipa, IpaRange, Level};
 use crate::attr::{Dirty, Permissions};
-use crate::bbm::{Entry, Raced};
-use crate::contiguous::Set;
+use crate::bbm::Entry;
+use crate::contiguous::{LockedSet, Set};
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
@@ -107,8 +107,11 @@ impl<M: TableMemory> Space<M> {
                     }
                 }
                 Pte::Leaf(leaf) if leaf.is_contiguous() => {
-                    let slot = entry.slot();
-                    if let Some(set) = self.protect_set(slot, range, permissions, maintenance, harvest) {
+                    if let Some(locked) = self.lock_set(entry.slot(), range, maintenance) {
+                        let set = locked.set();
+                        let leaf = locked.merged();
+                        tell_if_lost(set.range(), leaf, leaf.with_permissions(permissions), harvest);
+                        locked.protect(permissions);
                         account.spend(set.entries() - 1);
                         walk.pass_to(set.range().end());
                     }
@@ -116,9 +119,7 @@ impl<M: TableMemory> Space<M> {
                 Pte::Leaf(leaf) => {
                     let (range, after) = (entry.range(), leaf.with_permissions(permissions));
                     if entry.try_update(after).is_ok() {
-                        if loses_dirt(leaf, after) {
-                            harvest(Mapping::new(range, leaf));
-                        }
+                        tell_if_lost(range, leaf, after, harvest);
                         walk.pass();
                     }
                 }
@@ -128,35 +129,23 @@ impl<M: TableMemory> Space<M> {
         (walk.at(), Ok(()))
     }
 
-    /// Rewrites the permissions of the contiguous set that `slot` is part of,
-    /// and returns it; or makes ordinary leaves of it, if only a part is inside
-    /// `range`.
-    fn protect_set<'g>(
+    /// Locks the contiguous set that `slot` is part of; or makes ordinary
+    /// leaves of it, if only a part is inside `range`.
+    fn lock_set<'g>(
         &self,
         slot: Slot<'g, M>,
         range: IpaRange,
-        permissions: Permissions,
         maintenance: &impl Maintenance,
-        harvest: &mut impl FnMut(Mapping),
-    ) -> Option<Set<'g, M>> {
+    ) -> Option<LockedSet<'g, M>> {
         let Some(set) = Set::of(slot).filter(|set| range.covers(set.range())) else {
             self.unfold_at(slot, maintenance);
             return None;
         };
-        match set.lock_members(maintenance) {
-            Ok(locked) => {
-                let old = locked.merged();
-                locked.protect(permissions);
-                if loses_dirt(old, old.with_permissions(permissions)) {
-                    harvest(Mapping::new(set.range(), old));
-                }
-                Some(set)
-            }
-            Err(Raced) => {
-                self.memory().relax();
-                None
-            }
+        let locked = set.lock_members(maintenance).ok();
+        if locked.is_none() {
+            self.memory().relax();
         }
+        locked
     }
 
     /// Makes sure that no leaf and no annotation reaches across either end of
@@ -170,14 +159,29 @@ impl<M: TableMemory> Space<M> {
         range: IpaRange,
         maintenance: &impl Maintenance,
     ) -> Result<(), MapError> {
-        for edge in [range.start(), range.end()] {
-            while let Some(entry) = self.entry(guard, edge) {
-                match entry.pte() {
-                    Pte::Leaf(_) | Pte::Annotated(_) if entry.range().start() < edge => {
-                        self.split(entry, maintenance)?;
-                    }
-                    _ => break,
+        // A range within one last-level table needs no look ahead: what has
+        // to be split is split on the way down to the first change.
+        let table = self.geometry().granule().span(Level::L2);
+        let last = range.end().bits() - 1;
+        if range.start().bits() / table == last / table {
+            return Ok(());
+        }
+        self.split_at(guard, range.start(), maintenance)?;
+        self.split_at(guard, range.end(), maintenance)
+    }
+
+    /// Makes sure that no leaf and no annotation reaches across `edge`.
+    fn split_at(&self, guard: &Guard<'_>, edge: Ipa, maintenance: &impl Maintenance) -> Result<(), MapError> {
+        if edge.is_aligned(self.geometry().granule().span(self.geometry().start_level())) {
+            // Between two entries of the root.
+            return Ok(());
+        }
+        while let Some(entry) = self.entry(guard, edge) {
+            match entry.pte() {
+                Pte::Leaf(_) | Pte::Annotated(_) if entry.range().start() < edge => {
+                    self.split(entry, maintenance)?;
                 }
+                _ => break,
             }
         }
         Ok(())
@@ -224,7 +228,9 @@ impl<M: TableMemory> Space<M> {
     }
 }
 
-/// Whether `after` can't say any more that there were writes.
-fn loses_dirt(before: Leaf, after: Leaf) -> bool {
-    before.dirty() == Dirty::Dirty && after.dirty() == Dirty::ReadOnly
+/// Tells of a leaf that was dirty and can't say so any more.
+fn tell_if_lost(range: IpaRange, before: Leaf, after: Leaf, harvest: &mut impl FnMut(Mapping)) {
+    if before.dirty() == Dirty::Dirty && after.dirty() == Dirty::ReadOnly {
+        harvest(Mapping::new(range, before));
+    }
 }

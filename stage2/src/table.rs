@@ -27,6 +27,8 @@
 
 #![expect(unsafe_code, reason = "declares and calls `TableMemory`, as argued above")]
 
+use core::ops::Range;
+
 use crate::addr::{Ipa, Level, PhysAddr};
 use crate::epoch::{Epochs, Guard};
 use crate::format::Format;
@@ -160,10 +162,12 @@ impl<M: TableMemory> Tables<M> {
     }
 
     /// How their descriptors are spelt.
+    #[inline]
     pub(crate) fn format(&self) -> Format {
         self.format
     }
 
+    #[inline]
     pub(crate) fn memory(&self) -> &M {
         &self.memory
     }
@@ -187,16 +191,15 @@ impl<M: TableMemory> Tables<M> {
         self.memory.allocate(tables as u64 * self.table_bytes()).map(TableAddr::allocated)
     }
 
-    /// The table at `address`.
+    /// What a pinned CPU looks into these tables with.
     ///
     /// # Panics
     ///
     /// If `guard` is not of the epochs of this memory: it would prove nothing.
     #[inline]
-    pub(crate) fn resolve<'g>(&'g self, address: TableAddr, guard: &'g Guard<'_>) -> &'g [AtomicPte] {
+    pub(crate) fn look<'g>(&'g self, guard: &'g Guard<'_>) -> Look<'g, M> {
         assert!(core::ptr::eq(guard.epochs(), self.memory.epochs()), "the guard is of other epochs");
-        // SAFETY: Points 1 and 2 at the top of this file.
-        unsafe { self.memory.resolve(address.address(), self.format.granule().entries()) }
+        Look { tables: self, guard }
     }
 
     /// The table at `address`, for the only one who looks at tables.
@@ -209,7 +212,7 @@ impl<M: TableMemory> Tables<M> {
     /// Takes charge of a table that was unlinked and invalidated, and all of
     /// whose entries are DEAD.
     pub(crate) fn retire(&self, table: TableAddr, guard: &Guard<'_>) {
-        self.retired.retire(guard, table, self.resolve(table, guard));
+        self.retired.retire(guard, table, self.look(guard).resolve(table));
     }
 
     /// How many tables wait to be reused.
@@ -221,9 +224,10 @@ impl<M: TableMemory> Tables<M> {
     /// more, and says how many.
     pub(crate) fn collect(&self, guard: &Guard<'_>, limit: usize) -> usize {
         let Some(mut ripe) = self.retired.collect(guard) else { return 0 };
+        let look = self.look(guard);
         let mut freed = 0;
         while freed < limit
-            && let Some(table) = ripe.pop(|table| first(self.resolve(table, guard)))
+            && let Some(table) = ripe.pop(|table| first(look.resolve(table)))
         {
             // SAFETY: Point 2 at the top of this file: `pop` gives out tables
             // that were unlinked two epochs ago, each once.
@@ -265,6 +269,41 @@ impl<M: TableMemory> Tables<M> {
     }
 }
 
+/// A guard together with the tables that it keeps in place: proof that it is
+/// the right one, found out once for each walk and not at each step.
+pub(crate) struct Look<'g, M: TableMemory> {
+    tables: &'g Tables<M>,
+    guard: &'g Guard<'g>,
+}
+
+impl<M: TableMemory> Clone for Look<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: TableMemory> Copy for Look<'_, M> {}
+
+impl<'g, M: TableMemory> Look<'g, M> {
+    #[inline]
+    pub(crate) fn tables(self) -> &'g Tables<M> {
+        self.tables
+    }
+
+    #[inline]
+    pub(crate) fn guard(self) -> &'g Guard<'g> {
+        self.guard
+    }
+
+    /// The table at `address`.
+    #[inline]
+    pub(crate) fn resolve(self, address: TableAddr) -> &'g [AtomicPte] {
+        // SAFETY: Points 1 and 2 at the top of this file; `Tables::look` has
+        // checked the guard.
+        unsafe { self.tables.memory.resolve(address.address(), self.tables.format.granule().entries()) }
+    }
+}
+
 fn first(table: &[AtomicPte]) -> &AtomicPte {
     table.first().expect("a table has entries")
 }
@@ -281,10 +320,15 @@ pub(crate) struct Unlinked<'s, M: TableMemory> {
 impl<M: TableMemory> Unlinked<'_, M> {
     /// Writes the entries: each becomes what `descriptor` says about its index.
     pub(crate) fn fill(&self, descriptor: impl Fn(usize) -> Descriptor) {
+        self.fill_part(0..self.tables.format().granule().entries(), descriptor);
+    }
+
+    /// Writes some of the entries; the others stay empty.
+    pub(crate) fn fill_part(&self, indexes: Range<usize>, descriptor: impl Fn(usize) -> Descriptor) {
         let entries = self.tables.format().granule().entries();
         // SAFETY: Point 3 at the top of this file; the reference ends here.
         let table = unsafe { self.tables.memory.resolve(self.table.address(), entries) };
-        for (index, entry) in table.iter().enumerate() {
+        for (entry, index) in table[indexes.clone()].iter().zip(indexes) {
             entry.fill(descriptor(index));
         }
     }

@@ -9,7 +9,7 @@
 //! depends on the number of tables of tables and not on the number of pages.
 
 use crate::addr::{Ipa, IpaRange, Level};
-use crate::bbm::{Entry, Raced};
+use crate::bbm::Entry;
 use crate::contiguous::Set;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::detach::{self, Batch};
@@ -139,8 +139,9 @@ impl<M: TableMemory> Space<M> {
 fn prune_from<M: TableMemory>(slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Maintenance) -> usize {
     let entry = Entry::load(slot);
     let Pte::Table(table) = entry.pte() else { return 0 };
-    let below = prune_from(slot.child(table).slot_for(ipa), ipa, maintenance);
-    let Some(dead) = detach::bury(slot, table) else { return below };
+    let view = slot.child(table);
+    let below = prune_from(view.slot_for(ipa), ipa, maintenance);
+    let Some(dead) = detach::bury(view, table) else { return below };
     let mut batch = Batch::new(slot);
     batch.take_empty_table(entry, dead);
     batch.complete(maintenance);
@@ -173,35 +174,6 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
             rest = IpaRange::between(next, range.end());
         }
         Ok(range.end())
-    }
-
-    /// Takes all of the contiguous set that `slot` is part of, and returns it;
-    /// or makes ordinary leaves of it, if only a part is inside `range`.
-    fn remove_from_set<'g>(
-        &mut self,
-        slot: Slot<'g, M>,
-        range: IpaRange,
-        batch: &mut Batch<'g, M>,
-    ) -> Option<Set<'g, M>> {
-        let set = Set::of(slot).filter(|set| range.covers(set.range()));
-        match set.map(|set| set.lock_members(self.maintenance)) {
-            Some(Ok(locked)) => {
-                (self.harvest)(set?.range(), locked.merged());
-                batch.take_set(locked);
-                self.account.spend(set?.entries() - 1);
-                set
-            }
-            Some(Err(Raced)) => {
-                batch.complete(self.maintenance);
-                self.space.memory().relax();
-                None
-            }
-            None => {
-                batch.complete(self.maintenance);
-                self.space.unfold_at(slot, self.maintenance);
-                None
-            }
-        }
     }
 
     /// Whether mappings go, and with them the tables that hold them.
@@ -252,7 +224,7 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
                 }
                 Pte::Leaf(_) if !self.kills() => next = slot.next(),
                 Pte::Leaf(leaf) if leaf.is_contiguous() => {
-                    next = self.remove_from_set(slot, range, &mut batch).map_or(next, Set::next);
+                    next = self.remove_set(slot, range, &mut batch).map_or(next, Set::next);
                 }
                 Pte::Leaf(leaf) if whole => {
                     if batch.take_leaf(entry).is_ok() {
@@ -286,11 +258,12 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
                 }
                 Pte::Table(table) => {
                     batch.complete(maintenance);
-                    match self.remove(slot.child(table).slot_for(here), range)? {
+                    let view = slot.child(table);
+                    match self.remove(view.slot_for(here), range)? {
                         Progress::Done => {}
                         unfinished => return Ok(unfinished),
                     }
-                    if let Some(dead) = detach::bury(slot, table) {
+                    if let Some(dead) = detach::bury(view, table) {
                         batch.take_empty_table(entry, dead);
                         self.retired += 1;
                     }
@@ -309,5 +282,29 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
         }
         batch.complete(maintenance);
         Ok(Progress::Done)
+    }
+
+    /// Takes all of the contiguous set that `slot` is part of, and returns it;
+    /// or makes ordinary leaves of it, if only a part is inside `range`.
+    fn remove_set<'g>(
+        &mut self,
+        slot: Slot<'g, M>,
+        range: IpaRange,
+        batch: &mut Batch<'g, M>,
+    ) -> Option<Set<'g, M>> {
+        let Some(set) = Set::of(slot).filter(|set| range.covers(set.range())) else {
+            batch.complete(self.maintenance);
+            self.space.unfold_at(slot, self.maintenance);
+            return None;
+        };
+        let Ok(locked) = set.lock_members(self.maintenance) else {
+            batch.complete(self.maintenance);
+            self.space.memory().relax();
+            return None;
+        };
+        (self.harvest)(set.range(), locked.merged());
+        batch.take_set(locked);
+        self.account.spend(set.entries() - 1);
+        Some(set)
     }
 }

@@ -13,14 +13,15 @@ use crate::epoch::Guard;
 use crate::format::Format;
 use crate::geometry::Granule;
 use crate::pte::{AtomicPte, Descriptor, TableAddr};
-use crate::table::{Store, TableMemory, Tables};
+use crate::table::{Look, Store, TableMemory, Tables};
 
 /// A table at its place in the tree.
 pub(crate) struct View<'g, M: TableMemory> {
-    tables: &'g Tables<M>,
-    guard: &'g Guard<'g>,
+    look: Look<'g, M>,
     entries: &'g [AtomicPte],
     level: Level,
+    /// Address bits below those that pick an entry.
+    shift: u32,
     /// The first address that the table translates.
     base: Ipa,
 }
@@ -36,19 +37,14 @@ impl<M: TableMemory> Copy for View<'_, M> {}
 impl<'g, M: TableMemory> View<'g, M> {
     /// `table`, which translates at `level` and from `base` on.
     #[inline]
-    pub(crate) fn new(
-        tables: &'g Tables<M>,
-        guard: &'g Guard<'g>,
-        table: TableAddr,
-        level: Level,
-        base: Ipa,
-    ) -> Self {
-        Self { tables, guard, entries: tables.resolve(table, guard), level, base }
+    pub(crate) fn new(look: Look<'g, M>, table: TableAddr, level: Level, base: Ipa) -> Self {
+        let shift = look.tables().format().granule().shift(level);
+        Self { look, entries: look.resolve(table), level, shift, base }
     }
 
     #[inline]
     pub(crate) fn granule(self) -> Granule {
-        self.tables.format().granule()
+        self.look.tables().format().granule()
     }
 
     /// The level of its entries.
@@ -58,7 +54,7 @@ impl<'g, M: TableMemory> View<'g, M> {
 
     /// All the addresses that the table translates.
     pub(crate) fn range(self) -> IpaRange {
-        IpaRange::of_entry(self.base, self.granule().table_span(self.level))
+        IpaRange::of_entry(self.base, (self.entries.len() as u64) << self.shift)
     }
 
     /// The entries themselves, for scans that only read.
@@ -70,7 +66,8 @@ impl<'g, M: TableMemory> View<'g, M> {
     /// The slot that translates `ipa`, which is one the table translates.
     #[inline]
     pub(crate) fn slot_for(self, ipa: Ipa) -> Slot<'g, M> {
-        self.slot(self.granule().index(ipa, self.level))
+        // The number of entries is a power of two.
+        self.slot((ipa.bits() >> self.shift) as usize & (self.entries.len() - 1))
     }
 
     /// The slot with this index.
@@ -107,7 +104,7 @@ impl<'g, M: TableMemory> Slot<'g, M> {
 
     #[inline]
     pub(crate) fn format(self) -> Format {
-        self.view.tables.format()
+        self.view.look.tables().format()
     }
 
     #[inline]
@@ -126,24 +123,26 @@ impl<'g, M: TableMemory> Slot<'g, M> {
         self.view
     }
 
+    #[inline]
     pub(crate) fn tables(self) -> &'g Tables<M> {
-        self.view.tables
+        self.view.look.tables()
     }
 
+    #[inline]
     pub(crate) fn guard(self) -> &'g Guard<'g> {
-        self.view.guard
+        self.view.look.guard()
     }
 
     /// Bytes that the entry translates.
     #[inline]
     pub(crate) fn span(self) -> u64 {
-        self.granule().span(self.view.level)
+        1 << self.view.shift
     }
 
     /// The first address that the entry translates.
     #[inline]
     pub(crate) fn ipa(self) -> Ipa {
-        self.view.base.plus(self.index as u64 * self.span())
+        self.view.base.plus((self.index as u64) << self.view.shift)
     }
 
     /// All the addresses that the entry translates.
@@ -166,8 +165,9 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     /// At level 3, where no TABLE descriptor can be decoded.
     #[inline]
     pub(crate) fn child(self, table: TableAddr) -> View<'g, M> {
+        let (look, shift) = (self.view.look, self.view.shift - self.granule().bits_per_level());
         let level = self.view.level.next().expect("TABLE descriptors end at level 2");
-        View::new(self.view.tables, self.view.guard, table, level, self.ipa())
+        View { look, entries: look.resolve(table), level, shift, base: self.ipa() }
     }
 
     /// Reads the entry, once.
@@ -180,10 +180,10 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     /// replaces `old` by `new`, or returns what was there instead.
     #[inline]
     pub(crate) fn exchange(self, old: Descriptor, new: Descriptor) -> Result<(), Descriptor> {
-        self.view.tables.memory().storing();
+        self.tables().memory().storing();
         self.place().exchange(old, new)?;
         let store = Store { ipa: self.ipa(), level: self.level(), old, new };
-        self.view.tables.memory().stored(store);
+        self.tables().memory().stored(store);
         Ok(())
     }
 

@@ -116,20 +116,24 @@ impl<'g, M: TableMemory> Walk<'g, M> {
 
     /// The last entry on the way to the current address: empty, an annotation
     /// or a leaf. The same again, read anew, until [`Self::pass`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry(&mut self) -> Option<Entry<'g, M>> {
         if self.is_done() {
             return None;
         }
+        let mut slot = self.slot;
         loop {
-            let entry = Entry::load(self.slot);
+            let entry = Entry::load(slot);
             match entry.pte() {
-                Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => return Some(entry),
-                Pte::Table(table) => self.descend(table),
+                Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
+                    self.slot = slot;
+                    return Some(entry);
+                }
+                Pte::Table(table) => slot = slot.child(table).slot_for(self.at),
                 Pte::Locked | Pte::Settling(_) => self.space.memory().relax(),
                 Pte::Dead => {
                     self.space.memory().relax();
-                    self.restart();
+                    slot = self.space.root_slot(self.guard, self.at);
                 }
             }
         }

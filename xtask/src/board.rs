@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use hyp::irq;
+use hyp::mem::{pool::CHUNK, regions::FreeMemory};
 use platform::board::{Board, Conduit, Cpu, Enable, GicInfo, Region, Severity};
 use platform::intid::IntId;
 use platform::uart::UartInfo;
@@ -59,10 +60,11 @@ pub(crate) fn report(board: &Board<'_>) -> Report {
     Report { lines, refusals }
 }
 
-/// Memory that nobody has reserved.
+/// Memory that the pool would get, but for what the image, the tree and the bundle take.
 pub(crate) fn free_memory(board: &Board<'_>) -> Vec<Range<u64>> {
-    let span = |region: &Region| region.base..region.end();
-    without(board.memory.iter().map(span).collect(), board.reserved.iter().map(span))
+    let mut free = FreeMemory::of(&board.memory);
+    board.reserved.iter().for_each(|&region| free.remove(region));
+    free.aligned(CHUNK).map(|region| region.base..region.end()).collect()
 }
 
 fn cpus(cpus: &[Cpu]) -> String {
@@ -81,7 +83,7 @@ fn memory(board: &Board<'_>) -> String {
     }
     let free: u64 = free_memory(board).iter().map(|range| range.end - range.start).sum();
     let list: Vec<String> = board.memory.iter().map(range).collect();
-    format!("{}; {} MiB of it not reserved", list.join(", "), free >> 20)
+    format!("{}; {} MiB of it free", list.join(", "), free >> 20)
 }
 
 fn gic(gic: &GicInfo) -> String {
@@ -160,23 +162,14 @@ fn range(region: &Region) -> String {
     format!("{:#x}..{:#x}", region.base, region.end())
 }
 
-/// `memory` with all of `reserved` cut out.
-fn without(memory: Vec<Range<u64>>, reserved: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
-    reserved.fold(memory, |memory, hole| {
-        let parts = memory.into_iter().flat_map(|range| {
-            let below = range.start..range.end.min(hole.start);
-            let above = range.start.max(hole.end)..range.end;
-            [below, above]
-        });
-        parts.filter(|range| !range.is_empty()).collect()
-    })
-}
+/// Damage to trees, the same for the same seed.
+#[cfg(test)]
+#[path = "../../platform/tests/trees/mutate.rs"]
+mod mutate;
 
 #[cfg(test)]
 mod tests {
-    use std::iter::once;
-
-    use super::{board, report, without};
+    use super::{board, mutate, report};
 
     /// QEMU's virt machine with 4 CPUs, 2 GiB and a GICv2.
     fn virt() -> Vec<u8> {
@@ -207,17 +200,29 @@ mod tests {
     }
 
     #[test]
-    fn hole_in_the_middle_leaves_both_sides() {
-        assert_eq!(without(vec![0..100, 200..300], once(40..50)), [0..40, 50..100, 200..300]);
+    fn memory_of_any_size_is_added_up() {
+        let mut blob = virt();
+        // The size in the memory node's reg: 0x4000_0000, then 2 GiB.
+        let reg = [0, 0x4000_0000u32, 0, 0x8000_0000].map(u32::to_be_bytes);
+        let place = blob.windows(16).position(|window| window == reg.as_flattened()).expect("has memory");
+        blob[place..place + 16]
+            .copy_from_slice([0, 0, u32::MAX, u32::MAX].map(u32::to_be_bytes).as_flattened());
+        let report = report(&board(&blob).expect("valid tree"));
+        assert!(
+            report.lines.iter().any(|line| line.starts_with("memory: 0x0..0xffffffffffffffff; ")),
+            "{:#?}",
+            report.lines
+        );
     }
 
     #[test]
-    fn hole_across_two_ranges_cuts_both() {
-        assert_eq!(without(vec![0..10, 20..30], once(5..25)), [0..5, 25..30]);
-    }
-
-    #[test]
-    fn hole_outside_changes_nothing() {
-        assert_eq!(without(vec![0..10, 20..30], once(10..20)), [0..10, 20..30]);
+    fn damaged_tree_gets_a_report_or_an_error() {
+        for seed in 0..2000 {
+            let mut blob = virt();
+            mutate::Mutator::new(seed).damage(&mut blob);
+            if let Ok(board) = board(&blob) {
+                assert!(report(&board).lines.len() > 10);
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::setup::rust::{TARGET, Toolchain};
 use crate::step::note;
 
 /// The profile of everything that is measured in instructions.
-const PROFILE: &str = "image";
+pub(crate) const PROFILE: &str = "image";
 
 /// The packages of small guest programs, each with a binary of the same name.
 pub(crate) const GUESTS: [&str; 3] = ["heartbeat", "bench-guest", "conformance"];

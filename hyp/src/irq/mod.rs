@@ -30,7 +30,7 @@ pub use numbers::{Elsewhere, check};
 use platform::board::Region;
 use platform::board::{Board, GicInfo, MAX_REDISTRIBUTORS};
 use platform::gic::v3::Redistributor;
-use platform::gic::{Active, v2, v3};
+use platform::gic::{Active, Priority, v2, v3};
 use platform::intid::IntId;
 use platform::mmio::Registers;
 use spin::Once;
@@ -116,18 +116,21 @@ pub fn init(board: &Board<'_>) -> Result<Version, NoController> {
 pub struct NoRedistributor;
 
 /// Sets up this CPU's share: its interface, and the private interrupts that
-/// EL2 takes.
+/// EL2 takes. The timer comes after the others: a deadline that has always
+/// passed already must not keep a device's interrupt waiting for ever.
 pub fn init_cpu() -> Result<(), NoRedistributor> {
     let private = [KICK, EL2_TIMER, MAINTENANCE, VTIMER];
     match controller() {
         Some(Controller::V2(gic)) => {
             gic.init_cpu();
+            gic.set_priority(EL2_TIMER, Priority::Late);
             private.iter().for_each(|&intid| gic.enable(intid));
             arch::percpu().gic_target.store(gic.own_target(), Ordering::Relaxed);
         }
         Some(Controller::V3 { frames, .. }) => {
             let redistributor = frames.find(arch::mpidr()).ok_or(NoRedistributor)?;
             redistributor.init();
+            redistributor.set_priority(EL2_TIMER, Priority::Late);
             private.iter().for_each(|&intid| redistributor.enable(intid));
             arch::percpu().redistributor.call_once(|| redistributor);
             arch::init_gic_cpu_interface();
@@ -301,6 +304,7 @@ fn kick_some(vcpu: &Vcpu, others: VcpuSet) {
 
 /// Makes the virtual timer's physical interrupt count as active on this CPU,
 /// or not: it must exactly while the resident guest has not finished with it.
+/// It does before the timer is loaded, or another guest is entered.
 pub fn set_timer_active(active: Active) {
     match controller() {
         Some(Controller::V2(gic)) => gic.set_active(VTIMER, active),
@@ -311,6 +315,8 @@ pub fn set_timer_active(active: Active) {
         }
         None => {}
     }
+    // The controller's answer has come: it knows.
+    arch::complete_system();
 }
 
 /// Calls `act` with this CPU's list registers, those of a GIC of `version`.

@@ -10,6 +10,7 @@
 
 pub(crate) mod bcm2835_pm;
 pub(crate) mod imx2;
+mod imx7ulp;
 mod sbsa;
 mod sp805;
 
@@ -18,7 +19,7 @@ use crate::{
     mmio::{ByteOrder, Registers},
 };
 
-use self::{bcm2835_pm::Bcm2835Pm, imx2::Imx2, sbsa::Sbsa, sp805::Sp805};
+use self::{bcm2835_pm::Bcm2835Pm, imx2::Imx2, imx7ulp::Imx7Ulp, sbsa::Sbsa, sp805::Sp805};
 
 /// Which programming model a watchdog has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Kind {
     Bcm2835Pm,
     /// NXP i.MX, since the i.MX 21; big-endian on some Layerscapes.
     Imx2(ByteOrder),
+    /// NXP i.MX 7ULP, 8ULP, 93 and 95.
+    Imx7Ulp,
     /// Generic watchdog of the Server Base System Architecture.
     Sbsa {
         /// Its second block, whose one register puts the deadline off.
@@ -44,6 +47,7 @@ impl Kind {
         Some(match compatible {
             b"brcm,bcm2835-pm" | b"brcm,bcm2835-pm-wdt" => Self::Bcm2835Pm,
             b"fsl,imx21-wdt" => Self::Imx2(node.byte_order()),
+            b"fsl,imx7ulp-wdt" | b"fsl,imx8ulp-wdt" | b"fsl,imx93-wdt" => Self::Imx7Ulp,
             b"arm,sbsa-gwdt" => {
                 Self::Sbsa { refresh: node.region(1).filter(|block| block.size >= sbsa::BLOCK)? }
             }
@@ -57,6 +61,7 @@ impl Kind {
         match self {
             Self::Bcm2835Pm => bcm2835_pm::BLOCK,
             Self::Imx2(_) => imx2::BLOCK,
+            Self::Imx7Ulp => imx7ulp::BLOCK,
             Self::Sbsa { .. } => sbsa::BLOCK,
             Self::Sp805 => sp805::BLOCK,
         }
@@ -67,6 +72,7 @@ impl Kind {
         match self {
             Self::Bcm2835Pm => "bcm2835-pm",
             Self::Imx2(_) => "imx2-wdt",
+            Self::Imx7Ulp => "imx7ulp-wdt",
             Self::Sbsa { .. } => "sbsa-gwdt",
             Self::Sp805 => "sp805",
         }
@@ -99,6 +105,8 @@ pub enum Watchdog {
     Bcm2835Pm(Bcm2835Pm),
     /// See [`Kind::Imx2`].
     Imx2(Imx2),
+    /// See [`Kind::Imx7Ulp`].
+    Imx7Ulp(Imx7Ulp),
     /// See [`Kind::Sbsa`].
     Sbsa(Sbsa),
     /// See [`Kind::Sp805`].
@@ -112,6 +120,7 @@ impl Watchdog {
         Some(match info.kind {
             Kind::Bcm2835Pm => Self::Bcm2835Pm(Bcm2835Pm(registers)),
             Kind::Imx2(order) => Self::Imx2(Imx2 { registers, order }),
+            Kind::Imx7Ulp => Self::Imx7Ulp(Imx7Ulp(registers)),
             Kind::Sbsa { refresh } => Self::Sbsa(Sbsa { control: registers, refresh: map(refresh)? }),
             Kind::Sp805 => Self::Sp805(Sp805(registers)),
         })
@@ -122,6 +131,7 @@ impl Watchdog {
         match self {
             Self::Bcm2835Pm(watchdog) => watchdog.is_running(),
             Self::Imx2(watchdog) => watchdog.is_running(),
+            Self::Imx7Ulp(watchdog) => watchdog.is_running(),
             Self::Sbsa(watchdog) => watchdog.is_running(),
             Self::Sp805(watchdog) => watchdog.is_running(),
         }
@@ -132,6 +142,7 @@ impl Watchdog {
         match self {
             Self::Bcm2835Pm(watchdog) => watchdog.keep_alive(),
             Self::Imx2(watchdog) => watchdog.keep_alive(),
+            Self::Imx7Ulp(watchdog) => watchdog.keep_alive(),
             Self::Sbsa(watchdog) => watchdog.keep_alive(),
             Self::Sp805(watchdog) => watchdog.keep_alive(),
         }
@@ -168,6 +179,16 @@ mod tests {
     #[test]
     fn a_disabled_watchdog_is_left_alone() {
         let blob = tree("arm,sp805\0arm,primecell", |node| node.text("status", "disabled"));
+        assert_eq!(kinds(&blob), []);
+    }
+
+    #[test]
+    fn a_node_with_too_few_registers_is_no_watchdog() {
+        let blob = TreeBuilder::new()
+            .begin("watchdog")
+            .text("compatible", "arm,sp805")
+            .cells("reg", &[0, 0x1000, 0, 0x400])
+            .build();
         assert_eq!(kinds(&blob), []);
     }
 

@@ -136,7 +136,7 @@ pub(crate) const BOARDS: &[Expected] = &[
         consoles: &[0x4438_0000],
         memory: &[Memory::There, Memory::Absent],
         resets: &[],
-        watchdog: None,
+        watchdog: Some("imx7ulp-wdt"),
     },
     Expected {
         prefix: "freescale/imx95-",
@@ -147,7 +147,7 @@ pub(crate) const BOARDS: &[Expected] = &[
         consoles: &[0x4438_0000],
         memory: &[Memory::There],
         resets: &[],
-        watchdog: None,
+        watchdog: Some("imx7ulp-wdt"),
     },
     Expected { prefix: "freescale/fsl-ls1012a-", cpus: &[0], memory: &[Memory::Absent], ..LAYERSCAPE },
     Expected {

@@ -215,7 +215,8 @@ impl Machine {
                 young: leaf.is_young(),
                 dirty: leaf.dirty(),
             };
-            let said = space.lookup(ipa).map(|said| Mapping { young: cached.young, dirty: cached.dirty, ..said });
+            let said =
+                space.lookup(ipa).map(|said| Mapping { young: cached.young, dirty: cached.dirty, ..said });
             assert_eq!(said, Some(cached), "memory disagrees with what a TLB might hold");
         }
     }

@@ -4,12 +4,15 @@
 //! lines; Debian's kernel measures its own way to init. QEMU counts: with one instruction being one nanosecond of its
 //! time, two runs give the same figures on any machine.
 //!
-//! What is measured, and the figures to compare with, are data: [`table`].
+//! What is measured, and the figures to compare with, are data: [`table`]. With `--host` it is the crate `stage2` that is
+//! measured, by a program of its own (`bench/stage2`).
 
 mod table;
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
@@ -22,6 +25,7 @@ use crate::console::Session;
 use crate::expect::Script;
 use crate::image::{self, write_if_changed};
 use crate::layout::Layout;
+use crate::process;
 use crate::qemu::{self, Boot, Entry, Machine};
 use crate::scenario::{self, End, Plan};
 use crate::setup::{self, Part};
@@ -37,6 +41,9 @@ pub(crate) struct Options {
     /// Leave Debian's boot out: it takes as long as all the rest
     #[arg(long)]
     quick: bool,
+    /// Measure the stage 2 tables on this machine instead, beside another crate for them
+    #[arg(long, conflicts_with = "quick")]
+    host: bool,
 }
 
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -46,6 +53,9 @@ const HOST_MEMORY: u32 = 1024;
 
 /// Builds, measures and prints the table.
 pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
+    if options.host {
+        return on_host(layout, options);
+    }
     setup::ensure(layout, &[Part::Rust, Part::Qemu, Part::Debian])?;
     image::hypervisor(layout)?;
     image::guests(layout)?;
@@ -78,6 +88,17 @@ pub(crate) fn run(layout: &Layout, options: &Options) -> Result<()> {
         bail!("{missed} limits are missed");
     }
     Ok(())
+}
+
+/// Runs `bench/stage2`, which measures and prints by itself.
+fn on_host(layout: &Layout, options: &Options) -> Result<()> {
+    if process::find("valgrind").is_none() {
+        note("valgrind is not installed: instructions are not counted, only time is taken");
+    }
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(layout.root()).args(["run", "--quiet", "--target-dir"]).arg(layout.target());
+    command.args(["--profile", image::PROFILE, "--package", "stage2-bench", "--"]);
+    process::run(command.args(options.check.then_some("--check")))
 }
 
 /// Debian's clock begins with its kernel; what a guest of its size waits for that is measured apart.

@@ -1,4 +1,4 @@
-//! What the image says where it can't run: at EL1, without a device tree, in 32-bit mode.
+//! What the image says where it can't run: at EL1, without a device tree or with a poor one, in 32-bit mode.
 //!
 //! Main function: [`jobs`]; the cases are data, [`CASES`]. No guest is needed, and the machine is left as it is once the
 //! sentence was seen.
@@ -49,7 +49,7 @@ const WITHOUT_TREE: Case = Case {
     ..AT_EL1
 };
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     AT_EL1,
     Case { name: "el1 is refused on xlnx-zcu102", board: Board::Zcu102, ..AT_EL1 },
     Case { name: "el1 without a device tree is refused on virt", tree: Tree::Absent, ..AT_EL1 },
@@ -57,6 +57,13 @@ const CASES: [Case; 8] = [
     Case { name: "missing device tree is explained on virt at el3", secure: true, ..WITHOUT_TREE },
     Case { name: "missing device tree is explained on raspi4b", board: Board::Raspi4b, ..WITHOUT_TREE },
     Case { name: "missing device tree is explained on imx8mp-evk", board: Board::Imx8mpEvk, ..WITHOUT_TREE },
+    Case {
+        name: "device tree without memory is refused on virt",
+        entry: Entry::Hypervisor,
+        tree: Tree::Misspelt("memory"),
+        sentence: "entresol: this device tree lacks what guests can't do without",
+        ..AT_EL1
+    },
     Case {
         name: "32-bit mode is refused on virt",
         cpu: "cortex-a15",
@@ -90,7 +97,7 @@ fn work(layout: &Layout, case: &Case) -> Result<Tally> {
     let boot = Boot { entry, kernel: layout.image(), initrd: None, cmdline: String::new() };
     let command = match (board, tree) {
         // QEMU itself can't boot this board without the tree that it makes.
-        (Board::Virt, Tree::Absent) => {
+        (Board::Virt, Tree::Absent | Tree::Misspelt(_)) => {
             let directory = layout.build().join("test").join(file_name(case.name));
             fs::create_dir_all(&directory)?;
             no_firmware::command(layout, &machine, &boot, tree, &directory)?

@@ -75,10 +75,11 @@ secondary_entry:
     mov     x21, #1
     // fall through
 
-// x20, x21 live. Leaves through `at_el2`, or `early_refuse` when at EL1.
+// x20, x21 live. x23 is set. Leaves through `at_el2`, or `early_refuse` when at EL1.
 choose_level:
     msr     daifset, #0xf
     mrs     x1, CurrentEL
+    lsr     x23, x1, #2             // the level we were entered at, for early_main
     cmp     x1, #(3 << 2)
     b.eq    drop_from_el3
     cmp     x1, #(2 << 2)
@@ -159,6 +160,7 @@ at_el2:
     add     x1, x1, :lo12:boot_stack_end
     mov     sp, x1
     mov     x0, x20
+    mov     x1, x23
     bl      {early_main}            // finds a console, fills the page tables
 
     // What was just written with caches off must not be shadowed by stale

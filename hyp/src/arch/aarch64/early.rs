@@ -28,6 +28,17 @@ pub struct Handoff {
     pub dtb_size: u64,
     /// The early console, if one was found.
     pub console: Option<UartInfo>,
+    /// Whether firmware started us.
+    pub firmware: Firmware,
+}
+
+/// What is at EL3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// Firmware, as far as the device tree says, or no EL3 at all: we were entered at EL2.
+    Present,
+    /// Nothing: we were entered there ourselves. Whatever the tree says, nobody answers an `smc`.
+    Absent,
 }
 
 /// The handoff lives in boot memory, which nobody zeroes after `early_main`.
@@ -68,14 +79,16 @@ macro_rules! here {
     };
 }
 
-/// Called by boot.S on the first CPU, MMU off, with the boot stack.
-pub(super) extern "C" fn early_main(dtb: u64) {
+/// Called by boot.S on the first CPU, MMU off, with the boot stack. `entry_level` is the exception level at which the
+/// image was entered.
+pub(super) extern "C" fn early_main(dtb: u64, entry_level: u64) {
     let Some(tree) = device_tree(dtb) else {
         last_words(None, NO_DEVICE_TREE);
         stop();
     };
     let console = early::find(tree);
-    let handoff = Handoff { dtb_size: tree.len() as u64, console };
+    let firmware = if entry_level == 3 { Firmware::Absent } else { Firmware::Present };
+    let handoff = Handoff { dtb_size: tree.len() as u64, console, firmware };
     // SAFETY: only this CPU runs, and nothing has read the cell yet.
     unsafe { HANDOFF.0.get().write(MaybeUninit::new(handoff)) };
     let stage = |text: &[u8]| {

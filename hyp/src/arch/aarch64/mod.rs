@@ -27,7 +27,7 @@ pub use control::{
     ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
     write_guest_exception,
 };
-pub use early::{Handoff, handoff, image_size};
+pub use early::{Firmware, Handoff, handoff, image_size};
 pub use el1::{El1State, PointerAuthentication, Simd, stop_guest_walks};
 pub use gic_cpu::{
     VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, ich_hcr,
@@ -43,7 +43,7 @@ pub use timer::{
     VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, set_counter_frequency,
     virtual_timer_is_raised,
 };
-pub use tlb::{ThisCpu, flush_all_local, flush_stage1_local};
+pub use tlb::{ThisCpu, flush_all_guests, flush_all_local, flush_stage1_local};
 
 use super::{FastFrame, GuestRegs, WholeFrame};
 use crate::crash::{self, FailedFrame};

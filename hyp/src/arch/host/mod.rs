@@ -26,6 +26,17 @@ pub struct Handoff {
     pub dtb_size: u64,
     /// See the target's.
     pub console: Option<UartInfo>,
+    /// See the target's.
+    pub firmware: Firmware,
+}
+
+/// See the target's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// See the target's.
+    Present,
+    /// See the target's.
+    Absent,
 }
 
 /// See the target's.
@@ -213,6 +224,7 @@ nothing! {
     write_list_register(usize, u64);
     arm_el2_timer(u64);
     disarm_el2_timer();
+    flush_all_guests();
     flush_all_local();
     flush_stage1_local();
     skip_guest_instruction(Esr);
@@ -249,7 +261,7 @@ fixed! {
     midr() -> u64 = 0;
     mpidr() -> u64 = 0;
     emergency_stack_end(usize) -> usize = 0;
-    handoff() -> Handoff = Handoff { dtb_size: 0, console: None };
+    handoff() -> Handoff = Handoff { dtb_size: 0, console: None, firmware: Firmware::Present };
     image_address() -> u64 = 0;
     image_size() -> u64 = 0;
     secondary_entry_address() -> u64 = 0;
