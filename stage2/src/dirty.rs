@@ -20,8 +20,8 @@
 //! from a dirty leaf, writes pass without a look at the table. So memory that is
 //! copied between the cleaning and the invalidation may change afterwards, and
 //! nobody would know. Here the order is in the types: what was cleaned in one
-//! table is in a [`Cleaned`], which can't say what it has; completing the
-//! invalidation turns it into a [`Collected`], which can.
+//! table is in a `Cleaned`, which can't say what it has; completing the
+//! invalidation turns it into a `Collected`, which can.
 //!
 //! # As large as a leaf
 //!
@@ -116,6 +116,7 @@ impl<M: TableMemory> Space<M> {
         guard: &Guard<'_>,
         cursor: &mut Cursor,
         budget: Budget,
+        maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
         self.check_range(cursor.range())?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
@@ -124,6 +125,7 @@ impl<M: TableMemory> Space<M> {
         while !scan.is_over(&account) {
             scan.run(&mut account, &mut End);
         }
+        maintenance.publish();
         Ok(cursor.reached(scan.at()))
     }
 }

@@ -208,7 +208,7 @@ mod cost {
         let ram = range(GIB1, MIB2);
         let space = with_pages(&machine, ram);
         pass(&space, ram, CLEAR, &machine);
-        assert_eq!(machine.take_counts(), Counts::default());
+        assert_eq!(machine.take_counts(), Counts { publish: 1, ..Counts::default() });
         finish(space, &machine);
     }
 
@@ -228,8 +228,9 @@ mod cost {
         let ram = range(GIB1, MIB2);
         let space = with_pages(&machine, ram);
         pass(&space, ram, CLEAR, &machine);
+        machine.take_counts();
         pass(&space, ram, Aging::Clear(Tlb::Batch), &machine);
-        assert_eq!(machine.take_counts(), Counts::default());
+        assert_eq!(machine.take_counts(), Counts { publish: 1, ..Counts::default() });
         finish(space, &machine);
     }
 }
