@@ -165,8 +165,11 @@ impl<M: TableMemory> Space<M> {
         while !scan.is_over(&account) {
             scan.run(&mut account, &mut pass);
         }
-        if let (Aging::Clear(Tlb::Batch), Some(cleared)) = (aging, pass.cleared) {
-            maintenance.invalidate(cleared, Stale::AnyLeaves);
+        match (aging, pass.cleared) {
+            (Aging::Test, _) => {}
+            (Aging::Clear(_), Some(cleared)) => maintenance.invalidate(cleared, Stale::AnyLeaves),
+            // Walkers that see the flags late would not set them again.
+            (Aging::Clear(_), None) => maintenance.publish(),
         }
         Ok(cursor.reached(scan.at()))
     }

@@ -116,6 +116,7 @@ impl<M: TableMemory> Space<M> {
         guard: &Guard<'_>,
         cursor: &mut Cursor,
         budget: Budget,
+        maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
         self.check_range(cursor.range())?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
@@ -124,6 +125,7 @@ impl<M: TableMemory> Space<M> {
         while !scan.is_over(&account) {
             scan.run(&mut account, &mut End);
         }
+        maintenance.publish();
         Ok(cursor.reached(scan.at()))
     }
 }

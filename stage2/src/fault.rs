@@ -228,6 +228,7 @@ impl<M: TableMemory> Space<M> {
             let relaxed = leaf.with_permissions(wanted);
             if permissions.access.allows_writing() { relaxed.dirtied() } else { relaxed }
         });
+        maintenance.publish();
         // What this CPU holds is an earlier state of the leaf that was read:
         // had its level been another one, all CPUs would have forgotten it.
         maintenance.invalidate_local(range, Stale::Leaves(slot.level()));

@@ -338,6 +338,7 @@ mod stopping {
                 &guest.cpu.pin(),
                 &mut Cursor::new(pages(0, 8)),
                 Budget::UNLIMITED,
+                guest,
             );
             assert_eq!(step, Ok(Step::Done));
             let guard = guest.cpu.pin();
@@ -354,6 +355,7 @@ mod stopping {
                 &guest.cpu.pin(),
                 &mut Cursor::new(pages(0, 8)),
                 Budget::UNLIMITED,
+                guest,
             );
             assert_eq!(step, Ok(Step::Done));
             let guard = guest.cpu.pin();

@@ -54,8 +54,7 @@ impl<'m> Guest<'m> {
             DirtyState::WriteProtect => AccessFlag::Software,
             DirtyState::Hardware => AccessFlag::Hardware,
         };
-        let contiguous = Contiguous::Allowed;
-        let features = Features { dirty, access_flag, contiguous, ..Features::BASE };
+        let features = Features { dirty, access_flag, contiguous: Contiguous::Allowed, ..Features::BASE };
         let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
         Self {
             space: Space::new(geometry, features, memory).unwrap(),
