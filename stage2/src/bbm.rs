@@ -156,16 +156,19 @@ pub struct Entry<'s, M: TableMemory> {
 
 impl<'s, M: TableMemory> Entry<'s, M> {
     /// Reads a slot.
+    #[inline]
     pub(crate) fn load(slot: Slot<'s, M>) -> Self {
         Self { slot, seen: slot.read() }
     }
 
     /// The level of the entry.
+    #[inline]
     pub fn level(&self) -> Level {
         self.slot.level()
     }
 
     /// The addresses that the entry translates.
+    #[inline]
     pub fn range(&self) -> IpaRange {
         self.slot.range()
     }
@@ -192,6 +195,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     ///
     /// If the change needs a break, see [`is_bbm_safe`], or if the leaf is
     /// for another level.
+    #[inline]
     pub fn try_update(self, leaf: Leaf) -> Result<(), Raced> {
         let old = self.pte();
         if matches!(old, Pte::Locked | Pte::Dead | Pte::Settling(_)) {
@@ -232,6 +236,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     /// # Panics
     ///
     /// If a table was read: tables leave by another way, see `detach.rs`.
+    #[inline(always)]
     pub fn try_lock(self) -> Result<Locked<'s, M>, Raced> {
         match self.pte() {
             // LOCKED to LOCKED would succeed for two CPUs at once.
@@ -286,14 +291,17 @@ impl<'s, M: TableMemory> Entry<'s, M> {
         self.exchange(Descriptor::EMPTY)
     }
 
+    #[inline]
     pub(crate) fn slot(&self) -> Slot<'s, M> {
         self.slot
     }
 
+    #[inline]
     fn check(&self, leaf: Leaf) {
         assert!(leaf.level() == self.level(), "{leaf:?} is not for level {}", self.level().number());
     }
 
+    #[inline]
     fn exchange(self, new: Descriptor) -> Result<(), Raced> {
         self.slot.exchange(self.seen, new).map_err(|_| Raced)
     }

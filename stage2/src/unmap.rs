@@ -70,8 +70,10 @@ impl<M: TableMemory> Space<M> {
         let account = budget.open(self.geometry().granule());
         let mut removal = Removal { space: self, maintenance, account, retired: 0 };
         let at = removal.run(guard, rest);
-        // Twice as many as were added: so their number stays bounded.
-        self.tables.collect(guard, 2 * removal.retired);
+        if removal.retired != 0 {
+            // Twice as many as were added: so their number stays bounded.
+            self.tables.collect(guard, 2 * removal.retired);
+        }
         at.map(|at| cursor.reached(at))
     }
 
