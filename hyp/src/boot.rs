@@ -16,10 +16,10 @@ use crate::seed::{Quality, Seeds};
 use crate::smp::{self, Team};
 use crate::terminal::{self, say};
 use crate::vgic::Version;
-use crate::{arch, irq, lifecycle, machine, percpu, vm};
+use crate::{arch, irq, lifecycle, machine, percpu, vm, watchdog};
 use core::fmt::Display;
 use platform::board::Region;
-use platform::board::{Board, GicInfo};
+use platform::board::{Board, GicInfo, Severity};
 use platform::reset::Reset;
 
 /// Names what a program on this library does with its CPUs, once they are at the
@@ -75,16 +75,19 @@ pub fn bring_up(device_tree: u64) -> Hardware {
     open_console(&handoff);
     terminal::stage(3);
     let tree = Region { base: device_tree, size: handoff.dtb_size };
-    let board = read_board(tree);
+    let board = read_board(tree, handoff.firmware);
     set_reset(&board);
     greet(&board);
+    refuse_unusable(&board);
     set_clock(&board);
+    watchdog::adopt(&board);
     add_memory(&board, tree);
     terminal::stage(4);
     let gic = irq::init(&board).unwrap_or_else(|error| give_up(error));
     irq::init_cpu().unwrap_or_else(|error| give_up(error));
     terminal::stage(5);
     let team = smp::bring_up(&board, gic);
+    say!("{team}");
     Hardware { board, gic, team }
 }
 
@@ -124,19 +127,16 @@ fn open_console(handoff: &arch::Handoff) {
 }
 
 /// The board's facts from the device tree, or the end.
-fn read_board(tree: Region) -> Board<'static> {
-    if tree.size == 0 {
-        give_up(
-            "no device tree: x0 must hold its address at entry (QEMU: -dtb FILE; U-Boot: booti IMAGE - DTB; \
-             Raspberry Pi: leave device_tree alone in config.txt)",
-        );
-    }
+fn read_board(tree: Region, firmware: arch::Firmware) -> Board<'static> {
     if let Err(error) = arch::map_memory(tree.base, tree.size) {
         give_up(error);
     }
-    let board = Board::from_dt(arch::physical_bytes(tree)).unwrap_or_else(|error| give_up(error));
+    let mut board = Board::from_dt(arch::physical_bytes(tree)).unwrap_or_else(|error| give_up(error));
     for problem in board.problems() {
         say!("device tree: {problem}");
+    }
+    if firmware == arch::Firmware::Absent && board.psci.take().is_some() {
+        say!("started at EL3: no firmware is there to answer PSCI calls");
     }
     board
 }
@@ -144,6 +144,13 @@ fn read_board(tree: Region) -> Board<'static> {
 fn set_reset(board: &Board<'_>) {
     if let Some(reset) = Reset::of(board, |region| arch::map_registers(region).ok()) {
         machine::set_reset(reset);
+    }
+}
+
+/// Ends here if the device tree lacks something that no guest can do without. What it is has been said.
+fn refuse_unusable(board: &Board<'_>) {
+    if board.problems().any(|problem| problem.severity() == Severity::Fatal) {
+        give_up("this device tree lacks what guests can't do without: see the lines above");
     }
 }
 
@@ -212,6 +219,7 @@ fn create_vms(hardware: &Hardware) {
             _ => None,
         },
         features: team.features,
+        tlb: team.tlb,
         pa_size: team.pa_size,
         cpus: team.cpus,
         timer_hz: board.timer.frequency,

@@ -11,7 +11,7 @@ use crate::guest::layout;
 use crate::lifecycle::Images;
 use crate::mem::guest::GuestMemory;
 use crate::mem::pool;
-use crate::mem::tables::{EPOCHS, Frames, Machine};
+use crate::mem::tables::{self, EPOCHS, Frames};
 use crate::percpu::PER_CPU;
 use crate::seed::Seeds;
 use crate::terminal::{self, say};
@@ -19,11 +19,13 @@ use crate::trap::sysreg::IdView;
 use crate::vcpu::Vcpu;
 use crate::vgic::{Version, Vgic};
 use crate::vm::{Parts, VMS, Vm};
+use crate::vmid::Vmids;
 use crate::vtimer::VTIMER;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use platform::board::Region;
+use stage2::tlbi::{Platform, Stage2Registers};
 use stage2::{Attributes, Features, Geometry, Ipa, IpaRange, PaSize, PhysAddr, Space};
 
 /// What VMs are made on.
@@ -36,6 +38,8 @@ pub struct Host<'a> {
     pub virtual_interface: Option<Region>,
     /// Stage-2 features of every CPU.
     pub features: Features,
+    /// What TLB maintenance every CPU offers, and what any of them asks for.
+    pub tlb: Platform,
     /// Physical address size of every CPU.
     pub pa_size: PaSize,
     /// CPUs that are up, one bit each.
@@ -62,13 +66,16 @@ pub fn create_all(bundle: &Bundle<'static>, host: &Host<'_>, seeds: &mut Seeds) 
     // The pool knows what is free; admission only counts it.
     let free = 0..pool::free_bytes();
     let plans = admit::plan(bundle, &admit::Machine { cpus: host.cpus, free: core::slice::from_ref(&free) });
+    let vmids = Box::leak(Box::new(Vmids::new(host.features.vmid)));
     let mut vms: Vec<&'static Vm> = Vec::new();
     let mut homes: [Vec<&'static Vcpu>; PER_CPU.len()] = Default::default();
     for (config, plan) in bundle.vms().iter().zip(plans) {
         let made = match (config, plan) {
-            (Ok(config), Ok(plan)) => create(vms.len(), config, &plan, host, seeds).map_err(|reason| {
-                say!("VM {}: not created: {reason}", config.name);
-            }),
+            (Ok(config), Ok(plan)) => {
+                create(vms.len(), config, &plan, host, vmids, seeds).map_err(|reason| {
+                    say!("VM {}: not created: {reason}", config.name);
+                })
+            }
             (_, Err(refusal)) => {
                 say!("{refusal}");
                 continue;
@@ -94,6 +101,7 @@ fn create(
     config: &VmConfig,
     plan: &VmPlan<'static>,
     host: &Host<'_>,
+    vmids: &'static Vmids,
     seeds: &mut Seeds,
 ) -> Result<&'static Vm, String> {
     // What can be refused comes before the memory: the next VM may want it.
@@ -101,7 +109,7 @@ fn create(
     let images = images(config, plan, host, seeds)?;
     let pieces = pool::allocate(plan.memory).map_err(|error| error.to_string())?;
     let memory = GuestMemory::new(layout::RAM_BASE, pieces);
-    let (vttbr, vtcr) = stage2_registers(map(&memory, host)?, id);
+    let Stage2Registers { vttbr, vtcr } = map(&memory, host)?;
     let vgic = Vgic::new(host.gic, plan.cpus.len());
     for index in 0..plan.cpus.len() {
         vgic.link_ppi(index, VTIMER, VTIMER);
@@ -115,6 +123,7 @@ fn create(
         memory,
         vttbr,
         vtcr,
+        vmids,
         images,
     })));
     let vcpus: Vec<Vcpu> =
@@ -124,19 +133,19 @@ fn create(
     Ok(vm)
 }
 
-/// VTTBR_EL2 and VTCR_EL2 of VM `id`. The handle ends here; the tables stay, as
-/// long as the VM, which is as long as the machine.
-fn stage2_registers(space: Space<Frames>, id: usize) -> (u64, u64) {
-    // VMID 0 is left unused, so that a VTTBR of 0 can't be mistaken for a VM's.
-    (space.root().bits() | (id as u64 + 1) << 48, space.vtcr())
-}
-
 /// The VM's stage 2: its memory, and GICV where a GICv2 guest looks for GICC.
 /// Everything else traps.
-fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Space<Frames>, String> {
+///
+/// Only the registers remain of it: the tables stay as long as the VM, which
+/// is as long as the machine.
+fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Stage2Registers, String> {
     let geometry = Geometry::new(stage2::Granule::Kib4, ipa_bits(host.pa_size), host.pa_size)
         .map_err(|error| error.to_string())?;
     let space = Space::new(geometry, host.features, Frames).map_err(|error| error.to_string())?;
+    // The VM gets a VMID when it first runs. Until then no TLB can hold anything of it,
+    // under no VMID; and 0 is nobody's.
+    let vmid = 0;
+    let maintenance = tables::maintenance(&space, vmid, host.tlb);
     let cpu = EPOCHS.register().ok_or("no CPU is left to look into tables")?;
     let guard = cpu.pin();
     let map = |ipa: u64, region: Region, attributes| {
@@ -144,7 +153,7 @@ fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Space<Frames>, String> {
         let (Some(range), Some(output)) = (range, PhysAddr::try_new(region.base)) else {
             return Err(String::from("an address is beyond what stage 2 can hold"));
         };
-        space.map(&guard, range, output, attributes, &Machine).map_err(|error| error.to_string())
+        space.map(&guard, range, output, attributes, &maintenance).map_err(|error| error.to_string())
     };
     for (ipa, piece) in memory.pieces() {
         map(ipa, piece, Attributes::RAM)?;
@@ -153,7 +162,7 @@ fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Space<Frames>, String> {
         let size = interface.size.min(layout::GICC_SIZE);
         map(layout::GICC_BASE, Region { size, ..interface }, Attributes::DEVICE)?;
     }
-    Ok(space)
+    Ok(tables::registers(&space, vmid))
 }
 
 /// What the VM's memory holds at each start.

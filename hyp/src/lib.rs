@@ -43,9 +43,11 @@
 //! | [`bundle`] | the file with the guests: cpio, `vms.toml`, admission |
 //! | [`guest`] | a guest's address map, device tree, and where its images go |
 //! | [`exit`] | what ESR_EL2 says |
+//! | [`errata`] | which cores do not do what the manual says |
 //! | [`vgic`], [`vpl011`], [`vpsci`], [`vtimer`] | what a guest sees: interrupt controller, UART, firmware, physical timer |
 //! | [`trap`]`::{advance, controls, inject, smccc, sysreg}` | what a trap means, and which there are |
 //! | [`console`] | many consoles, a prompt and a log on one UART |
+//! | [`vmid`] | which VMID a VM has, and how they are called in when they run out |
 //! | [`mmio`], [`vcpu_set`] | two small types that many of them share |
 //!
 //! The others join them to the machine:
@@ -61,6 +63,7 @@
 //! | [`mem`] | the pool, stage-2 tables, guest memory, the heap |
 //! | [`terminal`], `commands`, [`log`], [`crash`] | the console on the UART, what the prompt does, log statements, crash records |
 //! | [`seed`] | random seeds for guests |
+//! | [`watchdog`] | the board's own, kept alive |
 //!
 //! # Lock order
 //!
@@ -68,8 +71,8 @@
 //! 2. Inside it at most one of: one guest UART's state, the text ring, the log frames.
 //!
 //! A log statement holds its CPU's statement and inside it the log frames. EL2's
-//! tables (`arch`), the pool ([`mem::pool`]) and the heap stand alone: nothing else is
-//! locked inside them. The virtual GIC has no locks.
+//! tables (`arch`), the pool ([`mem::pool`]), the heap and the VMIDs ([`vmid`]) stand
+//! alone: nothing else is locked inside them. The virtual GIC has no locks.
 //!
 //! # Dependencies
 //!
@@ -88,6 +91,7 @@ mod commands;
 pub mod console;
 pub mod crash;
 pub mod create;
+pub mod errata;
 pub mod exit;
 pub mod guest;
 pub mod irq;
@@ -107,6 +111,8 @@ pub mod vcpu;
 pub mod vcpu_set;
 pub mod vgic;
 pub mod vm;
+pub mod vmid;
 pub mod vpl011;
 pub mod vpsci;
 pub mod vtimer;
+pub mod watchdog;

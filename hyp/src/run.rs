@@ -11,7 +11,7 @@ use crate::trap::{self, Leave};
 use crate::vcpu::{Attention, Vcpu};
 use crate::vm::{self, State};
 use crate::vpsci::Power;
-use crate::{irq, terminal};
+use crate::{irq, terminal, watchdog};
 use alloc::vec::Vec;
 
 /// Time slices per second, when several vCPUs want one CPU.
@@ -72,6 +72,7 @@ impl Loop {
     /// What is due besides running guests.
     fn look_after(&mut self) {
         let now = arch::counter();
+        watchdog::poll(now);
         let mut more = terminal::poll(now);
         for index in 0..self.tasks.len() {
             let Some(task) = self.tasks.get_mut(index) else { break };
@@ -155,7 +156,7 @@ impl Loop {
     /// Runs a vCPU until something needs this loop.
     fn enter(&mut self, index: usize) {
         self.make_resident(index);
-        self.set_timer(earlier(self.deadline_beside(index), terminal::deadline()));
+        self.set_timer(earlier(self.deadline_beside(index), deadline_of_board()));
         let Some(task) = self.tasks.get_mut(index) else { return };
         task.activity = Activity::Ready;
         let vcpu = task.vcpu;
@@ -225,7 +226,7 @@ impl Loop {
                 false => task.wake_deadline(),
             })
             .min();
-        self.set_timer(earlier(tasks, terminal::deadline()));
+        self.set_timer(earlier(tasks, deadline_of_board()));
         arch::wait_for_interrupt();
         let vcpu = resident.and_then(|index| self.tasks.get(index)).map(|task| task.vcpu);
         irq::handle_pending(vcpu);
@@ -243,6 +244,11 @@ impl Loop {
             task.print();
         }
     }
+}
+
+/// When what the board needs of this CPU is due, if something is.
+fn deadline_of_board() -> Option<u64> {
+    earlier(terminal::deadline(), watchdog::deadline())
 }
 
 /// The earlier of two moments, if there is one.

@@ -5,26 +5,36 @@
 //! guests see is the least that any CPU has, so nobody may run a guest before
 //! everybody has reported: the others sleep until [`release`].
 
+use crate::errata::{Effect, Effects, Midr};
 use crate::percpu::{self, MAX_CPUS};
 use crate::terminal::say;
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::id::{GuestShape, HostId};
-use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
+use crate::trap::sysreg::register::{ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
 use crate::vgic::Version;
-use crate::{arch, create};
+use crate::{arch, create, watchdog};
 use alloc::vec::Vec;
 use arch::ForceWriteBack;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use platform::board::{Board, Cpu, Enable};
 use platform::psci;
 use spin::Once;
-use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize};
+use stage2::tlbi::{Completion, Platform, Support};
+use stage2::{AccessFlag, Features, Fwb, PaSize, VmidSize, Xnx};
 
 /// How long a CPU may take to report, in seconds.
 const PATIENCE_SECONDS: u64 = 5;
 
-/// Each CPU's ID registers, once it is up.
-static REPORTS: [Once<HostId>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+/// What each CPU is, once it is up.
+static REPORTS: [Once<Report>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+
+/// What a CPU says of itself.
+#[derive(Clone, Copy)]
+struct Report {
+    ids: HostId,
+    midr: Midr,
+}
 
 /// What the CPUs agree on.
 static TEAM: Once<Team> = Once::new();
@@ -40,6 +50,8 @@ pub struct Team {
     pub ids: IdView,
     /// Stage-2 features of every CPU.
     pub features: Features,
+    /// What TLB maintenance every CPU offers, and what any of them asks for.
+    pub tlb: Platform,
     /// Physical address size of every CPU.
     pub pa_size: PaSize,
 }
@@ -51,9 +63,25 @@ impl Team {
             Fwb::On => ForceWriteBack::Yes,
             Fwb::Off => ForceWriteBack::No,
         };
-        if let Some(host) = REPORTS.get(index).and_then(Once::get) {
-            arch::init_cpu(host, &self.ids, force);
+        if let Some(report) = REPORTS.get(index).and_then(Once::get) {
+            arch::init_cpu(&report.ids, &self.ids, force);
         }
+    }
+}
+
+/// What is in use, in words: two boards may differ in it, and a report should say which was which.
+impl fmt::Display for Team {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access_flag = match self.features.access_flag {
+            AccessFlag::Hardware => "hardware",
+            AccessFlag::Software => "software",
+        };
+        let vmid = match self.features.vmid {
+            VmidSize::Bits16 => 16,
+            VmidSize::Bits8 => 8,
+        };
+        let (cpus, bits) = (self.cpus.count_ones(), self.pa_size.bits());
+        write!(f, "{cpus} CPU(s), {bits}-bit addresses, {vmid}-bit VMIDs, access flag set by {access_flag}")
     }
 }
 
@@ -66,7 +94,22 @@ pub fn bring_up(board: &Board<'_>, gic: Version) -> &'static Team {
         percpu::register(index, cpu.mpidr);
         start(board, cpu, index);
     }
-    TEAM.call_once(|| agree(gic, &reports()))
+    let reports = reports();
+    let team = TEAM.call_once(|| agree(gic, &reports));
+    say_errata(&reports);
+    team
+}
+
+/// One line per erratum of each model of core.
+fn say_errata(reports: &[(usize, Report)]) {
+    for (place, (index, report)) in reports.iter().enumerate() {
+        let is_first = reports.iter().take(place).all(|(_, before)| before.midr != report.midr);
+        if is_first {
+            for erratum in report.midr.errata() {
+                say!("CPU {index} ({}) has erratum {}: {}", report.midr, erratum.number, erratum.effect);
+            }
+        }
+    }
 }
 
 fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
@@ -84,7 +127,11 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
                 return;
             }
         }
-        (Enable::Psci | Enable::Unknown, _) => {
+        (Enable::Psci, None) => {
+            say!("CPU {index} ({:#x}) left out: no PSCI firmware is there to start it", cpu.mpidr);
+            return;
+        }
+        (Enable::Unknown, _) => {
             say!("CPU {index} ({:#x}) left out: the device tree does not say how to start it", cpu.mpidr);
             return;
         }
@@ -95,14 +142,15 @@ fn start(board: &Board<'_>, cpu: &Cpu, index: usize) {
             say!("CPU {index} ({:#x}) left out: no sign of life after {PATIENCE_SECONDS} s", cpu.mpidr);
             return;
         }
+        watchdog::poll(arch::counter());
         core::hint::spin_loop();
     }
 }
 
-/// Puts this CPU's ID registers on record: it is up.
+/// Puts on record what this CPU is: it is up.
 fn report(index: usize) {
     if let Some(slot) = REPORTS.get(index) {
-        slot.call_once(arch::host_id);
+        slot.call_once(|| Report { ids: arch::host_id(), midr: Midr::new(arch::midr()) });
     }
 }
 
@@ -125,15 +173,16 @@ pub fn release() {
     arch::send_event();
 }
 
-/// Those that are up: index and ID registers. Each is asked once, so that one
-/// that reports this late is counted in everything or in nothing.
-fn reports() -> Vec<(usize, HostId)> {
+/// Those that are up. Each is asked once, so that one that reports this late is
+/// counted in everything or in nothing.
+fn reports() -> Vec<(usize, Report)> {
     REPORTS.iter().enumerate().filter_map(|(index, report)| Some((index, *report.get()?))).collect()
 }
 
 /// The least that any of these CPUs has.
-fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
-    let hosts: Vec<HostId> = cpus.iter().map(|&(_, host)| host).collect();
+fn agree(gic: Version, cpus: &[(usize, Report)]) -> Team {
+    let hosts: Vec<HostId> = cpus.iter().map(|(_, report)| report.ids).collect();
+    let errata = Effects::of(cpus.iter().map(|(_, report)| report.midr));
     let cpus = cpus.iter().fold(0, |bits, &(index, _)| bits | 1 << index);
     let least =
         |register, shift: u32| hosts.iter().map(|host| host.get(register) >> shift & 0xf).min().unwrap_or(0);
@@ -142,21 +191,33 @@ fn agree(gic: Version, cpus: &[(usize, HostId)]) -> Team {
     let pa_size = pa_size.min(PaSize::Bits48);
     let features = Features {
         fwb: if least(ID_AA64MMFR2_EL1, 40) >= 1 { Fwb::On } else { Fwb::Off },
-        access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 {
+        access_flag: if least(ID_AA64MMFR1_EL1, 0) >= 1 && errata.allow_access_flag() {
             AccessFlag::Hardware
         } else {
             AccessFlag::Software
         },
         vmid: if least(ID_AA64MMFR1_EL1, 4) >= 2 { VmidSize::Bits16 } else { VmidSize::Bits8 },
+        xnx: if least(ID_AA64MMFR1_EL1, 28) >= 1 { Xnx::Present } else { Xnx::Absent },
         ..Features::BASE
     };
+    let tlb = Platform {
+        range_operations: if least(ID_AA64ISAR0_EL1, 56) >= 2 { Support::Present } else { Support::Absent },
+        level_hints: if least(ID_AA64MMFR2_EL1, 48) >= 1 { Support::Present } else { Support::Absent },
+        completion: if errata.has(Effect::IncompleteInvalidation) {
+            Completion::Repeated
+        } else {
+            Completion::Once
+        },
+        ..Platform::BASE
+    };
     let ids = IdView::new(&hosts, GuestShape { ipa_bits: create::ipa_bits(pa_size), gic });
-    Team { cpus, ids, features, pa_size }
+    Team { cpus, ids, features, tlb, pa_size }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Team, agree};
+    use super::{Report, Team, agree};
+    use crate::errata::Midr;
     use crate::trap::sysreg::id::HostId;
     use crate::trap::sysreg::register::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
     use crate::vgic::Version;
@@ -177,9 +238,19 @@ mod tests {
         host(5, 2 << 4 | 2, 1 << 40)
     }
 
+    /// Cores without errata.
     fn team(hosts: &[HostId]) -> Team {
-        let cpus: Vec<_> = hosts.iter().copied().enumerate().collect();
+        let report = |&ids| Report { ids, midr: Midr::new(0x000f_0510) };
+        let cpus: Vec<_> = hosts.iter().map(report).enumerate().collect();
         agree(Version::V3, &cpus)
+    }
+
+    #[test]
+    fn one_cpu_with_a_broken_access_flag_is_enough_to_do_without() {
+        let (max, ampere_one) = (Midr::new(0x000f_0510), Midr::new(0xc00f_ac30));
+        let cpus = [max, ampere_one, max].map(|midr| Report { ids: newest(), midr });
+        let cpus: Vec<_> = cpus.into_iter().enumerate().collect();
+        assert_eq!(agree(Version::V3, &cpus).features.access_flag, AccessFlag::Software);
     }
 
     #[test]
@@ -213,8 +284,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_use_is_said() {
+        assert_eq!(
+            team(&[newest(), host(2, 0, 0)]).to_string(),
+            "2 CPU(s), 40-bit addresses, 8-bit VMIDs, access flag set by software"
+        );
+        assert_eq!(
+            team(&[newest()]).to_string(),
+            "1 CPU(s), 48-bit addresses, 16-bit VMIDs, access flag set by hardware"
+        );
+    }
+
+    #[test]
     fn a_cpu_left_out_is_not_among_them() {
-        let team = agree(Version::V2, &[(0, newest()), (3, newest())]);
+        let report = Report { ids: newest(), midr: Midr::new(0x000f_0510) };
+        let team = agree(Version::V2, &[(0, report), (3, report)]);
         assert_eq!(team.cpus, 0b1001);
     }
 }

@@ -93,7 +93,9 @@ impl Task {
     /// Moves the vCPU into the processor. The one before it is out.
     pub fn load(&mut self, authentication: PointerAuthentication) {
         let (vm, vcpu) = (self.vcpu.vm, self.vcpu);
-        arch::set_stage2(vm.vttbr, vm.vtcr);
+        arch::stop_guest_walks();
+        let vmid = vm.vmids.enter(arch::percpu().index(), &vm.vmid, &arch::ThisCpu);
+        arch::set_stage2(vm.vttbr | vmid.vttbr_bits(), vm.vtcr);
         arch::set_guest_mpidr(vcpu.mpidr());
         self.el1.load(authentication);
         self.simd.load();
@@ -118,6 +120,7 @@ impl Task {
         irq::set_timer_active(Active::No);
         self.el1.save(authentication);
         self.simd.save();
+        vm.vmids.leave(arch::percpu().index());
     }
 
     /// Lets go of the processor without keeping anything: the run has ended.
@@ -128,6 +131,7 @@ impl Task {
             vm.vgic.power_off(index, lrs).union(vm.vgic.save(index, lrs))
         }));
         irq::set_timer_active(Active::No);
+        vm.vmids.leave(arch::percpu().index());
         self.activity = Activity::Parked;
     }
 

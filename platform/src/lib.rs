@@ -17,13 +17,15 @@
 //! | [`gic`] | GICv2 and GICv3, as far as they are in memory |
 //! | [`psci`] | calls to firmware |
 //! | [`reset`] | how the machine ends |
+//! | [`watchdog`] | what resets it unless somebody prevents that |
 //! | [`intid`] | interrupt numbers |
 //!
 //! No policy and no notion of a virtual machine; no allocation; `unsafe` only in `mmio` (registers live at
 //! addresses), `dt::words` (one cast) and `psci` (two instructions). System registers belong to `hyp::arch`.
 //!
 //! A new board needs no code here unless it brings a new UART, interrupt controller or way to be reset. A UART is one
-//! file and one line in the table of `uart::Kind`.
+//! file and one line in the table of `uart::Kind`, and so are a way to be reset (`reset::Kind`) and a watchdog
+//! (`watchdog::Kind`).
 #![cfg_attr(not(test), no_std)]
 
 pub mod board;
@@ -34,5 +36,6 @@ pub mod mmio;
 pub mod psci;
 pub mod reset;
 pub mod uart;
+pub mod watchdog;
 
 pub use dt::Region;

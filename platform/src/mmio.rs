@@ -78,6 +78,33 @@ impl Registers {
     access!(read64, write64, u64, "ldr {value:x}, [{address}]", "str {value:x}, [{address}]", "doubleword");
 }
 
+/// How the bytes of a device's registers are arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteOrder {
+    /// As the CPU has them.
+    Little,
+    /// The other way round: some devices of Layerscapes.
+    Big,
+}
+
+impl ByteOrder {
+    /// What `register` means, or what to write there for it.
+    pub const fn of16(self, register: u16) -> u16 {
+        match self {
+            Self::Little => register,
+            Self::Big => register.swap_bytes(),
+        }
+    }
+
+    /// What `register` means, or what to write there for it.
+    pub const fn of32(self, register: u32) -> u32 {
+        match self {
+            Self::Little => register,
+            Self::Big => register.swap_bytes(),
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod fake {
     //! Registers in an array.

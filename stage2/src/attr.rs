@@ -22,7 +22,8 @@
 //! | 51    | DBM     | a clean leaf, with [`DirtyState::Hardware`]            |
 //! | 52    | Contig  | part of a contiguous set                               |
 //! | 54:53 | XN      | [`Execute`]; bit 53 with FEAT_XNX only                 |
-//! | 57:55 |         | ours, carried along                                    |
+//! | 55    |         | ours: what this replaced is still being invalidated    |
+//! | 57:56 |         | ours: the [`Generation`](crate::Generation)            |
 //! | 58    |         | ours: a clean leaf, with [`DirtyState::WriteProtect`]  |
 //!
 //! The hardware treats Device and Normal Non-cacheable memory as outer
@@ -156,7 +157,11 @@ pub(crate) const DBM: u64 = 1 << 51;
 pub(crate) const CONTIGUOUS: u64 = 1 << 52;
 const XN_SHIFT: u32 = 53;
 const XN: u64 = 0b11 << XN_SHIFT;
-/// The bits that the hardware leaves to software, [`WRITABLE`] among them.
+/// How many passes in a row have found the leaf old.
+pub(crate) const GENERATION_SHIFT: u32 = 56;
+pub(crate) const GENERATION: u64 = 0b11 << GENERATION_SHIFT;
+/// The bits that the hardware leaves to software: [`GENERATION`] and
+/// [`WRITABLE`].
 pub(crate) const SOFTWARE: u64 = 0b1111 << 55;
 /// What DBM says, where the hardware must not act on it.
 const WRITABLE: u64 = 1 << 58;
@@ -209,6 +214,16 @@ impl Access {
         matches!(self, Self::WriteOnly | Self::ReadWrite)
     }
 
+    /// What either of them allows.
+    const fn union(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, access) | (access, Self::None) => access,
+            (Self::ReadOnly, Self::ReadOnly) => Self::ReadOnly,
+            (Self::WriteOnly, Self::WriteOnly) => Self::WriteOnly,
+            _ => Self::ReadWrite,
+        }
+    }
+
     #[inline]
     const fn encode(self) -> u64 {
         match self {
@@ -231,6 +246,16 @@ impl Access {
 }
 
 impl Execute {
+    /// What either of them allows.
+    const fn union(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Never, execute) | (execute, Self::Never) => execute,
+            (Self::PrivilegedOnly, Self::PrivilegedOnly) => Self::PrivilegedOnly,
+            (Self::UnprivilegedOnly, Self::UnprivilegedOnly) => Self::UnprivilegedOnly,
+            _ => Self::Allowed,
+        }
+    }
+
     /// XN in its place.
     ///
     /// # Panics
@@ -265,6 +290,12 @@ impl Execute {
 }
 
 impl Permissions {
+    /// What either of them allows.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self { access: self.access.union(other.access), execute: self.execute.union(other.execute) }
+    }
+
     /// S2AP and XN in their places, for a leaf that is not clean.
     #[inline]
     pub(crate) const fn encode(self, xnx: Xnx) -> u64 {
@@ -323,6 +354,28 @@ mod tests {
     #[should_panic(expected = "without FEAT_XNX")]
     fn execution_at_one_level_is_never_written_without_xnx() {
         let _ = Execute::PrivilegedOnly.encode(Xnx::Absent);
+    }
+
+    #[test]
+    fn union_allows_what_either_allows_and_no_more() {
+        let accesses = [Access::None, Access::ReadOnly, Access::WriteOnly, Access::ReadWrite];
+        for one in accesses {
+            for other in accesses {
+                assert_eq!(one.union(other).encode(), one.encode() | other.encode());
+            }
+        }
+        let at = |execute| match execute {
+            Execute::Never => 0b00,
+            Execute::UnprivilegedOnly => 0b01,
+            Execute::PrivilegedOnly => 0b10,
+            Execute::Allowed => 0b11,
+        };
+        let executes = [Execute::Never, Execute::UnprivilegedOnly, Execute::PrivilegedOnly, Execute::Allowed];
+        for one in executes {
+            for other in executes {
+                assert_eq!(at(one.union(other)), at(one) | at(other));
+            }
+        }
     }
 
     #[test]

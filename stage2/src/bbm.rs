@@ -102,9 +102,9 @@
 use core::{fmt, mem};
 
 use crate::addr::{IpaRange, Level};
-use crate::attr;
+use crate::attr::{self, Dirty};
 use crate::maint::{Maintenance, Stale};
-use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
+use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, Successor, TableAddr};
 use crate::table::{TableMemory, Unlinked};
 use crate::view::Slot;
 
@@ -120,16 +120,34 @@ const CHANGEABLE: u64 = attr::PERMISSIONS | attr::AF | attr::DBM | attr::SOFTWAR
 /// Safe is not the same as *effective*: taking a permission away still needs
 /// a TLB invalidation before it can be relied on.
 pub fn is_bbm_safe(old: Pte, new: Pte) -> bool {
-    match (old, new) {
+    match (in_hardware(old), in_hardware(new)) {
         (Pte::Leaf(old), Pte::Leaf(new)) => {
             old.level() == new.level() && (old.encode().bits() ^ new.encode().bits()) & !CHANGEABLE == 0
         }
-        (Pte::Table(old) | Pte::Settling(old), Pte::Table(new) | Pte::Settling(new)) => old == new,
-        (Pte::Leaf(_), Pte::Table(_) | Pte::Settling(_))
-        | (Pte::Table(_) | Pte::Settling(_), Pte::Leaf(_)) => false,
+        (Pte::Table(old), Pte::Table(new)) => old == new,
+        (Pte::Leaf(_), Pte::Table(_)) | (Pte::Table(_), Pte::Leaf(_)) => false,
         // TLBs hold valid descriptors only.
-        (Pte::Empty | Pte::Annotated(_) | Pte::Locked | Pte::Dead, _)
-        | (_, Pte::Empty | Pte::Annotated(_) | Pte::Locked | Pte::Dead) => true,
+        _ => true,
+    }
+}
+
+/// Whether `new` may be stored over `old` without a break *if the memory of
+/// both holds the same*, which only whoever copied it knows. Neither may be
+/// written to, so that it stays the same.
+///
+/// Until an invalidation, CPUs may use either. So nobody may meanwhile make
+/// the new one writable.
+pub fn is_bbm_safe_for_identical_contents(old: Leaf, new: Leaf) -> bool {
+    let read_only = old.dirty() == Dirty::ReadOnly && new.dirty() == Dirty::ReadOnly;
+    read_only && is_bbm_safe(Pte::Leaf(old.moved_to(new.output())), Pte::Leaf(new))
+}
+
+/// What the hardware takes a descriptor for.
+fn in_hardware(pte: Pte) -> Pte {
+    match pte {
+        Pte::Settling(Successor::Table(table)) => Pte::Table(table),
+        Pte::Settling(Successor::Leaf(leaf)) => Pte::Leaf(leaf),
+        _ => pte,
     }
 }
 
@@ -273,12 +291,41 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     pub(crate) fn try_settle(self, table: Unlinked<'s, M>) -> Result<Settling<'s, M>, Raced> {
         let slot = self.slot;
         self.exchange(table.address().encode_settling())?;
-        Ok(Settling { slot, table: table.into_linked() })
+        table.into_linked();
+        // Blocks and their parts.
+        Ok(Settling { slot, stale: Stale::AnyLeaves })
+    }
+
+    /// Stores a read-only leaf over the one that was read, without a break.
+    /// The memory of both holds the same.
+    pub(crate) fn try_settle_identical(self, leaf: Leaf) -> Result<Settling<'s, M>, Raced> {
+        self.check(leaf);
+        let old = self.pte();
+        assert!(
+            matches!(old, Pte::Leaf(old) if is_bbm_safe_for_identical_contents(old, leaf)),
+            "{old:?} to {leaf:?} needs break before make",
+        );
+        let slot = self.slot;
+        self.exchange(leaf.encode().settling())?;
+        Ok(Settling { slot, stale: Stale::Leaves(leaf.level()) })
     }
 
     /// Makes an entry DEAD; part of removing the table that holds it.
     pub(crate) fn try_kill(self) -> Result<(), Raced> {
         self.exchange(pte::dead(None))
+    }
+
+    /// Makes the entry of a leaf DEAD in such a way that the leaf can come
+    /// back; part of trying to remove the table that holds it.
+    pub(crate) fn try_suspend(self, leaf: Leaf) -> Result<(), Raced> {
+        self.exchange(pte::dead_leaf(leaf.state()))
+    }
+
+    /// Undoes [`Self::try_suspend`]. `leaf` says the same as the one that was
+    /// there.
+    pub(crate) fn resume(self, leaf: Leaf) {
+        let leaf = leaf.with_state(pte::remembered_state(self.seen));
+        self.exchange(leaf.encode()).expect("a dead entry belongs to whoever made it so");
     }
 
     /// Makes an entry of the caller's that is DEAD empty again.
@@ -338,8 +385,11 @@ impl<'s, M: TableMemory> Locked<'s, M> {
 
     /// Waits until no TLB holds what the entry was.
     pub fn break_with(self, maintenance: &impl Maintenance) -> Broken<'s, M> {
-        if self.old.is_valid() {
-            maintenance.invalidate(self.slot.range(), Stale::Leaves(self.slot.level()));
+        match self.old() {
+            Pte::Leaf(leaf) => maintenance.invalidate(self.slot.range(), Stale::Leaves(leaf.level())),
+            Pte::Table(_) => maintenance.invalidate(self.slot.range(), Stale::Tables),
+            // TLBs hold valid descriptors only.
+            Pte::Empty | Pte::Annotated(_) | Pte::Locked | Pte::Dead | Pte::Settling(_) => {}
         }
         let (slot, locked) = (self.slot, self.locked);
         mem::forget(self);
@@ -409,19 +459,26 @@ impl<M: TableMemory> Drop for Broken<'_, M> {
     }
 }
 
-/// A table stored over a block that TLBs may still hold. Others wait for it
-/// as for a lock; walkers use it.
-#[must_use = "a table stays settling until it is settled"]
+/// A table or leaf stored over another valid descriptor, which TLBs may still
+/// hold. Others wait for it as for a lock; walkers use it.
+#[must_use = "an entry stays settling until it is settled"]
 pub(crate) struct Settling<'s, M: TableMemory> {
     slot: Slot<'s, M>,
-    table: TableAddr,
+    /// What there was.
+    stale: Stale,
 }
 
 impl<M: TableMemory> Settling<'_, M> {
-    /// Waits until no TLB holds the block.
+    /// Waits until no TLB holds what was there before.
     pub(crate) fn settle(self, maintenance: &impl Maintenance) {
-        maintenance.invalidate(self.slot.range(), Stale::AnyLeaves);
-        release(self.slot, self.table.encode_settling(), self.table.encode());
+        maintenance.invalidate(self.slot.range(), self.stale);
+        loop {
+            let descriptor = self.slot.read();
+            // Fails at most once: when a walker has just set the access flag.
+            if self.slot.exchange(descriptor, descriptor.settled()).is_ok() {
+                return;
+            }
+        }
     }
 }
 

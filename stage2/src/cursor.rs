@@ -121,6 +121,11 @@ impl Account {
         self.left >= entries
     }
 
+    /// This many entries, or what there is left for.
+    pub(crate) fn at_most(&self, entries: usize) -> usize {
+        self.left.min(entries)
+    }
+
     /// Pays for entries that were looked at.
     pub(crate) fn spend(&mut self, entries: usize) {
         self.left = self.left.saturating_sub(entries);

@@ -22,8 +22,8 @@
 //! One TLB invalidation per entry would be slow, and making entries EMPTY with
 //! the invalidation still owed would be wrong: another CPU could map something
 //! there while a TLB holds the old entry. A [`Batch`] keeps all it takes
-//! LOCKED, invalidates once, and only then makes them EMPTY. It works within
-//! one table; a last-level table that goes as a whole is one entry of it.
+//! LOCKED, invalidates once, and only then makes them EMPTY, or the annotation
+//! that is to stand there instead. It works within one table; a last-level table that goes as a whole is one entry of it.
 //!
 //! The entries need no list: a lock names its owner, and between the first and
 //! the last that were taken, those that name this CPU are the batch's. No CPU
@@ -40,8 +40,8 @@
 use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
 use crate::maint::{Maintenance, Stale};
-use crate::pte::{self, Descriptor, Pte, TableAddr};
-use crate::sync::relax;
+use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
+use crate::sync::{Ordering, fence};
 use crate::table::TableMemory;
 use crate::view::{Slot, View};
 
@@ -57,7 +57,14 @@ pub(crate) struct DeadTable {
 /// look finds it empty, unless it finds another at work here. That one, if it
 /// has to give up, looks again.
 pub(crate) fn bury<M: TableMemory>(view: View<'_, M>, table: TableAddr) -> Option<DeadTable> {
-    while view.entries().iter().all(|entry| entry.load() == Descriptor::EMPTY) {
+    loop {
+        // Whoever empties an entry comes here afterwards, to look at those of
+        // the others. Of two that do so at once, the one whose fence is later
+        // sees what both have done; without, neither might.
+        fence(Ordering::SeqCst);
+        if view.entries().iter().any(|entry| entry.load() != Descriptor::EMPTY) {
+            return None;
+        }
         let Some(taken) =
             view.slots().find(|slot| slot.exchange(Descriptor::EMPTY, pte::dead(None)).is_err())
         else {
@@ -68,13 +75,14 @@ pub(crate) fn bury<M: TableMemory>(view: View<'_, M>, table: TableAddr) -> Optio
             Entry::load(view.slot(index)).revive();
         }
     }
-    None
 }
 
-/// Entries of one table that are on their way to EMPTY.
+/// Entries of one table that are on their way to EMPTY, or to an annotation.
 #[must_use = "entries in a batch stay locked until it is completed"]
 pub(crate) struct Batch<'g, M: TableMemory> {
     view: View<'g, M>,
+    /// What the entries will be.
+    becomes: Descriptor,
     /// What was taken, from the first entry to the last.
     taken: Option<Taken>,
 }
@@ -90,9 +98,15 @@ struct Taken {
 }
 
 impl<'g, M: TableMemory> Batch<'g, M> {
-    /// An empty batch for entries of the table that holds `slot`.
+    /// An empty batch for entries of the table that holds `slot`, which are to
+    /// be EMPTY.
     pub(crate) fn new(slot: Slot<'g, M>) -> Self {
-        Self { view: slot.view(), taken: None }
+        Self { view: slot.view(), becomes: Descriptor::EMPTY, taken: None }
+    }
+
+    /// The same batch, for entries that are to be an annotation.
+    pub(crate) fn annotating(self, annotation: Annotation) -> Self {
+        Self { view: self.view, becomes: annotation.encode(), taken: None }
     }
 
     /// Takes a leaf.
@@ -119,7 +133,8 @@ impl<'g, M: TableMemory> Batch<'g, M> {
     }
 
     /// Makes the last-level table that `slot` leads to DEAD with all that is
-    /// in it. Completes the batch if it has to wait for an entry.
+    /// in it, and tells `harvest` of each leaf. Completes the batch if it has to
+    /// wait for an entry.
     ///
     /// `None` if another CPU is removing the table already.
     pub(crate) fn kill(
@@ -127,6 +142,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
         slot: Slot<'g, M>,
         table: TableAddr,
         maintenance: &impl Maintenance,
+        harvest: &mut impl FnMut(IpaRange, Leaf),
     ) -> Option<DeadTable> {
         for slot in slot.child(table).slots() {
             loop {
@@ -136,26 +152,27 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                         assert!(slot.index() == 0, "a table is made dead from its first entry on");
                         return None;
                     }
-                    Pte::Locked => {
+                    Pte::Locked | Pte::Settling(_) => {
                         self.complete(maintenance);
-                        relax();
+                        slot.tables().memory().relax();
                     }
-                    Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_) => {
+                    pte @ (Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_)) => {
                         if entry.try_kill().is_ok() {
+                            if let Pte::Leaf(leaf) = pte {
+                                harvest(slot.range(), leaf);
+                            }
                             break;
                         }
                     }
-                    held @ (Pte::Table(_) | Pte::Settling(_)) => {
-                        unreachable!("{held:?} in a last-level table")
-                    }
+                    Pte::Table(table) => unreachable!("{table:?} in a last-level table"),
                 }
             }
         }
         Some(DeadTable { table })
     }
 
-    /// Invalidates what the batch holds, makes it EMPTY, and retires the
-    /// tables. The batch can then be used again.
+    /// Invalidates what the batch holds, makes it what it is to be, and retires
+    /// the tables. The batch can then be used again.
     #[inline]
     pub(crate) fn complete(&mut self, maintenance: &impl Maintenance) {
         if let Some(taken) = self.taken.take() {
@@ -169,7 +186,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
             let slot = self.view.slot(index);
             let descriptor = slot.read();
             if pte::lock_owner(descriptor) == Some(slot.guard().cpu()) {
-                bbm::release(slot, descriptor, Descriptor::EMPTY);
+                bbm::release(slot, descriptor, self.becomes);
                 if let Some(table) = pte::remembered_table(descriptor) {
                     slot.tables().retire(table, slot.guard());
                 }

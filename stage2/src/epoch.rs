@@ -22,7 +22,7 @@
 //! # What a pin promises
 //!
 //! **While a guard pinned at epoch g exists, the global epoch is g or g + 1.**
-//! [`crate::reclaim`] keeps one list of tables per epoch, modulo four, and
+//! `reclaim.rs` keeps one list of tables per epoch, modulo four, and
 //! relies on this to tell the lists apart.
 //!
 //! It is not below g, as it only grows. It is not above g + 1 because the step

@@ -12,6 +12,7 @@
 use core::fmt;
 
 use crate::addr::{Level, PhysAddr};
+use crate::age::Generation;
 use crate::attr::{self, Attributes, Dirty, Permissions};
 use crate::format::Format;
 use crate::pte::{Descriptor, TABLE_OR_PAGE, VALID, corrupt};
@@ -39,6 +40,14 @@ impl Leaf {
     #[inline]
     pub(crate) const fn decoded(descriptor: Descriptor, level: Level, format: Format) -> Self {
         Self { bits: descriptor.bits(), level, format }
+    }
+
+    /// The leaf that `descriptor` is at a glance: if it is one and stands for
+    /// itself. What is `None` here may still be a leaf, in a contiguous set.
+    #[inline]
+    pub(crate) fn at_a_glance(descriptor: Descriptor, level: Level, format: Format) -> Option<Self> {
+        let marks = descriptor.bits() & (VALID | TABLE_OR_PAGE | attr::CONTIGUOUS);
+        (marks == VALID | kind(level)).then_some(Self::decoded(descriptor, level, format))
     }
 
     /// The level the leaf is for, which decides its size.
@@ -94,6 +103,27 @@ impl Leaf {
         Self { bits: self.bits & !attr::AF, ..self }
     }
 
+    /// How many passes in a row have found the leaf old.
+    #[inline]
+    pub const fn generation(self) -> Generation {
+        Generation::from_bits(self.bits >> attr::GENERATION_SHIFT)
+    }
+
+    /// What a pass makes of the leaf: old, and a generation older if it was
+    /// old before, or of the youngest if it was used.
+    #[must_use]
+    #[inline]
+    pub const fn after_pass(self) -> Self {
+        let generation = if self.is_young() { Generation::YOUNGEST } else { self.generation().next() };
+        self.aged().with_generation(generation)
+    }
+
+    #[inline]
+    const fn with_generation(self, generation: Generation) -> Self {
+        let bits = (generation.passes() as u64) << attr::GENERATION_SHIFT;
+        Self { bits: self.bits & !attr::GENERATION | bits, ..self }
+    }
+
     /// What is known of writes. A leaf that is writable and was never cleaned
     /// counts as dirty.
     #[inline]
@@ -129,7 +159,7 @@ impl Leaf {
         }
     }
 
-    /// The same mapping, young if either is and dirty if either is: for one
+    /// The same mapping, as young as the younger and dirty if either is: for one
     /// leaf that takes the place of several, and for the members of a
     /// contiguous set, of which the walker may have changed any.
     ///
@@ -138,6 +168,7 @@ impl Leaf {
     #[inline]
     pub const fn merge_access_state(self, other: Self) -> Self {
         let merged = Self { bits: self.bits | other.bits & attr::AF, ..self };
+        let merged = merged.with_generation(self.generation().younger(other.generation()));
         match other.dirty() {
             Dirty::Dirty => merged.dirtied(),
             Dirty::Clean | Dirty::ReadOnly => merged,
@@ -211,11 +242,61 @@ impl Leaf {
         }
     }
 
+    /// Whether both map the same memory with the same attributes and software
+    /// bits. They may differ in age, dirty state and contiguity.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn says_the_same(self, other: Self) -> bool {
+        let [this, other] = [self.young().cleaned(), other.young().cleaned()];
+        this.without_contiguous().bits == other.without_contiguous().bits
+    }
+
+    /// The same mapping of other memory, by itself.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn moved_to(self, output: PhysAddr) -> Self {
+        self.moved(self.level, output)
+    }
+
     /// A leaf elsewhere with the same attributes and state.
     const fn moved(self, level: Level, output: PhysAddr) -> Self {
         let addresses = self.format.addresses();
         let kept = self.bits & !(addresses.mask() | TABLE_OR_PAGE | attr::CONTIGUOUS);
         Self { bits: kept | addresses.encode(output) | kind(level), level, ..self }
+    }
+
+    /// What leaves that [say the same](Self::says_the_same) may differ in.
+    #[inline]
+    pub(crate) const fn state(self) -> LeafState {
+        let mut bits = 0;
+        let mut index = 0;
+        while index < self.state_bits().len() {
+            if self.bits & self.state_bits()[index] != 0 {
+                bits |= 1 << index;
+            }
+            index += 1;
+        }
+        LeafState(bits)
+    }
+
+    /// The same mapping in the state of another leaf that says the same.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn with_state(self, state: LeafState) -> Self {
+        let mut bits = self.bits;
+        let mut index = 0;
+        while index < self.state_bits().len() {
+            let bit = self.state_bits()[index];
+            bits = if state.0 & 1 << index != 0 { bits | bit } else { bits & !bit };
+            index += 1;
+        }
+        Self { bits, ..self }
+    }
+
+    /// The bits of a word that a [`LeafState`] holds, from its bit 0 on.
+    #[inline]
+    const fn state_bits(self) -> [u64; LeafState::BITS] {
+        [attr::AF, attr::S2AP_WRITE, self.clean_mark(), attr::CONTIGUOUS]
     }
 
     #[inline]
@@ -227,6 +308,28 @@ impl Leaf {
     #[inline]
     pub const fn encode(self) -> Descriptor {
         Descriptor(self.bits)
+    }
+}
+
+/// What leaves that say the same may differ in, packed: age, dirty state and
+/// contiguity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeafState(u8);
+
+impl LeafState {
+    const BITS: usize = 4;
+    /// The bits that one can have.
+    pub(crate) const MASK: u8 = (1 << Self::BITS) - 1;
+
+    #[inline]
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The state with these bits; others are ignored.
+    #[inline]
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::MASK)
     }
 }
 
@@ -367,6 +470,29 @@ mod tests {
     }
 
     #[test]
+    fn pass_counts_how_often_the_leaf_was_old_and_starts_again_when_it_was_used() {
+        for format in formats() {
+            let mut leaf = block(format, Permissions::ALL).after_pass();
+            assert!(!leaf.is_young());
+            for passes in [0, 1, 2, 3, 3] {
+                assert_eq!(leaf.generation().passes(), passes);
+                leaf = leaf.after_pass();
+            }
+            assert_eq!(leaf.young().after_pass().generation().passes(), 0);
+            assert_eq!(leaf.bits & !SOFTWARE, block(format, Permissions::ALL).aged().bits);
+        }
+    }
+
+    #[test]
+    fn merged_leaf_is_of_the_younger_generation() {
+        let [format, _] = formats();
+        let younger = block(format, Permissions::ALL).after_pass().after_pass();
+        let older = younger.after_pass();
+        assert_eq!(older.merge_access_state(younger), younger);
+        assert_eq!(younger.merge_access_state(older), younger);
+    }
+
+    #[test]
     fn clean_leaf_traps_writes_in_hardware_but_is_writable_by_permission() {
         for format in formats() {
             let leaf = block(format, Permissions::ALL);
@@ -399,6 +525,31 @@ mod tests {
             let leaf = block(format, Permissions::READ_EXECUTE);
             assert_eq!(leaf.dirty(), Dirty::ReadOnly);
             assert_eq!((leaf.cleaned(), leaf.dirtied()), (leaf, leaf));
+        }
+    }
+
+    #[test]
+    fn leaf_comes_back_from_another_and_its_own_state() {
+        for format in formats() {
+            let leaf = block(format, Permissions::ALL);
+            for other in [leaf.aged(), leaf.cleaned(), leaf.cleaned().dirtied(), leaf.with_contiguous()] {
+                assert!(leaf.says_the_same(other));
+                assert_ne!(leaf.state(), other.state());
+                assert_eq!(leaf.with_state(other.state()), other);
+                assert_eq!(other.with_state(leaf.state()), leaf);
+            }
+        }
+    }
+
+    #[test]
+    fn leaves_with_other_permissions_memory_or_software_bits_do_not_say_the_same() {
+        for format in formats() {
+            let leaf = block(format, Permissions::ALL);
+            let software = Leaf { bits: leaf.bits | 1 << 56, ..leaf };
+            let elsewhere = leaf.moved(leaf.level, PhysAddr::new(0));
+            for other in [leaf.with_permissions(Permissions::READ_EXECUTE), software, elsewhere] {
+                assert!(!leaf.says_the_same(other));
+            }
         }
     }
 

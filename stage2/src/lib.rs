@@ -56,21 +56,6 @@
 //! let cpu = epochs.register().expect("room for a CPU");
 //! let frames: Vec<_> = std::iter::repeat_with(frame).take(16).collect();
 //! let memory = Arena::new(PhysAddr::new(0x1000_0000), frames, &epochs);
-//! use stage2::arena::{Arena, Frame};
-//! use stage2::{Attributes, Features, Geometry, Granule, Ipa, IpaRange, Maintenance};
-//! use stage2::{MapError, PaSize, Permissions, PhysAddr, Space, Stale};
-//!
-//! struct NoTlb;
-//!
-//! impl Maintenance for NoTlb {
-//!     fn publish(&self) {}
-//!     fn invalidate(&self, _: IpaRange, _: Stale) {}
-//!     fn invalidate_local(&self, _: IpaRange, _: Stale) {}
-//!     fn invalidate_all(&self) {}
-//! }
-//!
-//! let frames: Vec<Frame> = (0..16).map(|_| Frame::new()).collect();
-//! let memory = Arena::new(PhysAddr::new(0x1000_0000), frames);
 //!
 //! // 40 bits need two level 1 tables side by side.
 //! let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40)?;
@@ -183,10 +168,13 @@
 //!
 //! # Where to read on
 //!
-//! From the bits up: [`addr`], [`geometry`] and [`vtcr`], [`attr`], [`pte`];
-//! [`table`] and [`maint`] are the two traits; [`bbm`] is the protocol for one
-//! entry, `detach.rs` the one for tables; `walk.rs`, `map.rs` and `unmap.rs`
-//! are the operations, written with all of these. The claims about them are in
+//! From the bits up: [`addr`], [`granule`], [`geometry`] and [`vtcr`],
+//! [`attr`], [`format`](mod@format), [`pte`] and [`leaf`]; [`table`] and
+//! [`maint`] are the two traits, and [`tlbi`] the second one's sequences;
+//! [`bbm`] is the protocol for one entry, `detach.rs` the one for tables,
+//! [`epoch`] and `reclaim.rs` the one for their memory, [`invalidate`] the one
+//! with whoever owns the memory that is mapped; `walk.rs`, `map.rs`,
+//! `protect.rs` and `unmap.rs` are the operations, written with all of these. The claims about them are in
 //! `tests/suite`, where a model of the TLBs watches every store.
 //!
 //! "Arm ARM" stands for the *Arm Architecture Reference Manual for A-profile
@@ -198,25 +186,35 @@
 extern crate std;
 
 pub mod addr;
+pub mod age;
+mod annotate;
 pub mod arena;
 pub mod attr;
 pub mod bbm;
+mod cold;
+mod collapse;
 pub mod cursor;
 mod detach;
+pub mod dirty;
 pub mod epoch;
 pub mod error;
+pub mod fault;
+mod flush;
 pub mod format;
 pub mod geometry;
 pub mod granule;
-pub mod invalidate;
-pub mod leaf;
 #[cfg(all(test, stage2_loom))]
 mod interleave;
+pub mod invalidate;
+pub mod leaf;
 pub mod maint;
 mod map;
+mod migrate;
 mod protect;
 pub mod pte;
 mod reclaim;
+pub mod regions;
+mod scan;
 mod space;
 mod sync;
 pub mod table;
@@ -227,13 +225,20 @@ pub mod vtcr;
 mod walk;
 
 pub use addr::{Ipa, IpaRange, Level, PhysAddr};
+pub use age::{Age, Aged, Aging, Generation, Tlb};
+pub use annotate::{Annotated, Annotations};
 pub use attr::{Access, Attributes, Dirty, Execute, Fwb, MemoryType, Permissions};
+pub use cold::Cold;
+pub use collapse::CollapseError;
 pub use cursor::{Budget, Cursor, Step};
+pub use dirty::Detail;
 pub use error::MapError;
+pub use fault::{InSet, InstallError, Installed, Resolved};
 pub use format::{AddressFormat, Format};
 pub use geometry::{Geometry, GeometryError, Granule, PaSize};
 pub use maint::{Maintenance, NoTlb, Stale};
-pub use pte::{Annotation, Descriptor, Leaf, Pte};
+pub use migrate::{MigrateError, Vacated};
+pub use pte::{Annotation, Descriptor, Leaf, Pte, Successor};
 pub use space::{Space, Teardown};
 pub use table::TableMemory;
 pub use vtcr::{AccessFlag, Bbm, Contiguous, DirtyState, Features, VmidSize, Xnx};

@@ -2,7 +2,7 @@
 //! blocks so that a part of one can be changed.
 
 use crate::addr::{Ipa, IpaRange, Level};
-use crate::attr::Permissions;
+use crate::attr::{Dirty, Permissions};
 use crate::bbm::Entry;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::epoch::Guard;
@@ -12,7 +12,7 @@ use crate::pte::Pte;
 use crate::space::Space;
 use crate::table::TableMemory;
 use crate::vtcr::Bbm;
-use crate::walk::Walk;
+use crate::walk::{Mapping, Walk};
 
 impl<M: TableMemory> Space<M> {
     /// Allows exactly `permissions` in `range` from now on, splitting blocks
@@ -49,12 +49,34 @@ impl<M: TableMemory> Space<M> {
         budget: Budget,
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
+        self.protect_step_with(guard, cursor, permissions, budget, maintenance, |_| {})
+    }
+
+    /// As [`Self::protect_step`]; and tells `harvest` of each page or block
+    /// that was [dirty](crate::Dirty::Dirty) and may not be written to any
+    /// more, as the leaf can't say so itself from then on.
+    ///
+    /// **Until the step returns, TLBs may still let writes pass**: the memory
+    /// must not be copied before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::protect_step`].
+    pub fn protect_step_with(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        permissions: Permissions,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+        mut harvest: impl FnMut(Mapping),
+    ) -> Result<Step, MapError> {
         self.check_range(cursor.range())?;
         self.check_permissions(permissions)?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
         self.split_edges(guard, rest, maintenance)?;
         let mut account = budget.open(self.geometry().granule());
-        let (at, result) = self.rewrite(guard, rest, permissions, &mut account, maintenance);
+        let (at, result) = self.rewrite(guard, rest, permissions, &mut account, maintenance, &mut harvest);
         // Also after an error: what was changed until then must hold.
         if let Some(changed) = IpaRange::between(rest.start(), at) {
             maintenance.invalidate(changed, Stale::AnyLeaves);
@@ -72,6 +94,7 @@ impl<M: TableMemory> Space<M> {
         permissions: Permissions,
         account: &mut Account,
         maintenance: &impl Maintenance,
+        harvest: &mut impl FnMut(Mapping),
     ) -> (Ipa, Result<(), MapError>) {
         let mut walk = Walk::new(self, guard, range);
         while let Some(entry) = walk.entry_within(account) {
@@ -82,7 +105,11 @@ impl<M: TableMemory> Space<M> {
                     }
                 }
                 Pte::Leaf(leaf) => {
-                    if entry.try_update(leaf.with_permissions(permissions)).is_ok() {
+                    let (range, after) = (entry.range(), leaf.with_permissions(permissions));
+                    if entry.try_update(after).is_ok() {
+                        if leaf.dirty() == Dirty::Dirty && after.dirty() == Dirty::ReadOnly {
+                            harvest(Mapping::new(range, leaf));
+                        }
                         walk.pass();
                     }
                 }

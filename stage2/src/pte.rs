@@ -19,13 +19,16 @@
 //! LEAF and TABLE are the architecture's (Arm ARM, "VMSAv8-64 translation
 //! table format descriptors"). The hardware ignores all but bit 0 of the
 //! others, so those bits are ours: 3:1 tell the states apart and 63:12 are a
-//! payload. A lock also says in bits 9:4 which CPU took it. Bit 10, where a leaf has its access flag, stays zero in all of
+//! payload. A lock also says in bits 9:4 which CPU took it, and DEAD in bits 7:4
+//! what a leaf was that may have to come back. Bit 10, where a leaf has its access flag, stays zero in all of
 //! them: a lock in that place could be taken for a flag by code that sets or
 //! clears flags in bulk.
 //!
-//! SETTLING is a table to the hardware, which ignores bits 58:51 of a table
-//! descriptor, and a lock to this crate: bit 55 is set while the block that
-//! was replaced in place (FEAT_BBM level 2) is not yet invalidated.
+//! SETTLING is a table or a leaf to the hardware, which ignores bit 55 of both,
+//! and a lock to this crate: the bit is set while what was replaced in place
+//! is not yet invalidated. A table may take a block's place in this way
+//! (FEAT_BBM level 2), and a read-only leaf that of another with the same
+//! contents.
 
 use core::fmt;
 
@@ -33,6 +36,7 @@ use crate::addr::{Level, PhysAddr};
 use crate::format::Format;
 use crate::geometry::Granule;
 pub use crate::leaf::Leaf;
+use crate::leaf::LeafState;
 use crate::sync::{AtomicU64, Ordering, const_fn};
 
 pub(crate) const VALID: u64 = 1 << 0;
@@ -51,10 +55,14 @@ const PAYLOAD: u64 = u64::MAX << PAYLOAD_SHIFT;
 const OWNER_SHIFT: u32 = 4;
 const OWNER: u64 = (LOCK_OWNERS as u64 - 1) << OWNER_SHIFT;
 
+/// Where a DEAD entry remembers the state of the leaf that was there.
+const STATE_SHIFT: u32 = 4;
+const STATE: u64 = (LeafState::MASK as u64) << STATE_SHIFT;
+
 /// How many CPUs can be told apart as owners of a lock.
 pub const LOCK_OWNERS: u8 = 64;
 
-/// In a table descriptor: what the table replaced may still be in TLBs.
+/// In a valid descriptor: what it replaced may still be in TLBs.
 const SETTLING: u64 = 1 << 55;
 
 /// The 64-bit word in an entry of a table.
@@ -75,6 +83,18 @@ impl Descriptor {
     #[inline]
     pub const fn is_valid(self) -> bool {
         self.0 & VALID != 0
+    }
+
+    /// A valid descriptor that software must wait for.
+    #[inline]
+    pub(crate) const fn settling(self) -> Self {
+        Self(self.0 | SETTLING)
+    }
+
+    /// The same for everybody to use.
+    #[inline]
+    pub(crate) const fn settled(self) -> Self {
+        Self(self.0 & !SETTLING)
     }
 }
 
@@ -99,9 +119,18 @@ pub enum Pte {
     Leaf(Leaf),
     /// A table at the next level.
     Table(TableAddr),
-    /// A table that the hardware uses already and software must wait for: the
-    /// block it replaced is still being invalidated.
-    Settling(TableAddr),
+    /// A table or leaf that the hardware uses already and software must wait
+    /// for: what it replaced is still being invalidated.
+    Settling(Successor),
+}
+
+/// What has taken the place of another valid descriptor, without a break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// A table, in place of a block that said the same.
+    Table(TableAddr),
+    /// A leaf, in place of another with the same contents.
+    Leaf(Leaf),
 }
 
 impl Pte {
@@ -116,7 +145,7 @@ impl Pte {
     pub fn decode(descriptor: Descriptor, level: Level, format: Format) -> Self {
         let bits = descriptor.0;
         match (bits & VALID != 0, bits & TABLE_OR_PAGE != 0, level) {
-            (true, true, Level::L3) => Self::Leaf(Leaf::decoded(descriptor, level, format)),
+            (true, true, Level::L3) => Self::decode_leaf(descriptor, level, format),
             (true, true, Level::L0 | Level::L1 | Level::L2) => {
                 let table = TableAddr(PhysAddr::new(bits & TABLE_ADDRESS));
                 if !table.is_for(format.granule()) {
@@ -124,24 +153,34 @@ impl Pte {
                 } else if descriptor == table.encode() {
                     Self::Table(table)
                 } else if descriptor == table.encode_settling() {
-                    Self::Settling(table)
+                    Self::Settling(Successor::Table(table))
                 } else {
                     corrupt(descriptor, level)
                 }
             }
             (true, false, Level::L0 | Level::L1 | Level::L2) if format.allows_leaf(level) => {
-                Self::Leaf(Leaf::decoded(descriptor, level, format))
+                Self::decode_leaf(descriptor, level, format)
             }
             (true, false, _) => corrupt(descriptor, level),
             (false, ..) => match bits & KIND {
                 0 if bits == 0 => Self::Empty,
                 KIND_LOCKED if bits & !(KIND | OWNER | TABLE_ADDRESS) == 0 => Self::Locked,
-                KIND_DEAD if bits & !(KIND | TABLE_ADDRESS) == 0 => Self::Dead,
+                KIND_DEAD if bits & !(KIND | TABLE_ADDRESS) == 0 || bits & !(KIND | STATE) == 0 => Self::Dead,
                 KIND_ANNOTATED if bits & !(KIND | PAYLOAD) == 0 => {
                     Self::Annotated(Annotation(bits >> PAYLOAD_SHIFT))
                 }
                 _ => corrupt(descriptor, level),
             },
+        }
+    }
+
+    #[inline]
+    fn decode_leaf(descriptor: Descriptor, level: Level, format: Format) -> Self {
+        let leaf = Leaf::decoded(descriptor.settled(), level, format);
+        if descriptor == descriptor.settled() {
+            Self::Leaf(leaf)
+        } else {
+            Self::Settling(Successor::Leaf(leaf))
         }
     }
 }
@@ -226,7 +265,7 @@ impl TableAddr {
     /// until the invalidation of what was there is complete.
     #[inline]
     pub const fn encode_settling(self) -> Descriptor {
-        Descriptor(self.encode().0 | SETTLING)
+        self.encode().settling()
     }
 }
 
@@ -259,6 +298,18 @@ pub const fn lock_owner(descriptor: Descriptor) -> Option<u8> {
 #[inline]
 pub(crate) const fn dead(table: Option<TableAddr>) -> Descriptor {
     with_payload(KIND_DEAD, table)
+}
+
+/// DEAD, remembering in what state a leaf was that may have to come back.
+#[inline]
+pub(crate) const fn dead_leaf(state: LeafState) -> Descriptor {
+    Descriptor(KIND_DEAD | (state.bits() as u64) << STATE_SHIFT)
+}
+
+/// The state that a DEAD entry made by [`dead_leaf`] remembers.
+#[inline]
+pub(crate) const fn remembered_state(descriptor: Descriptor) -> LeafState {
+    LeafState::from_bits(((descriptor.0 & STATE) >> STATE_SHIFT) as u8)
 }
 
 #[inline]
@@ -335,10 +386,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Annotation, Descriptor, LOCK_OWNERS, Pte, TableAddr, dead, lock_owner, locked, remembered_table,
+        Annotation, Descriptor, LOCK_OWNERS, Pte, Successor, TableAddr, dead, lock_owner, locked,
+        remembered_table,
     };
     use crate::addr::{Level, PhysAddr};
-    use crate::attr::AF;
+    use crate::attr::{AF, Attributes};
     use crate::format::Format;
     use crate::geometry::{Geometry, Granule, PaSize};
     use crate::vtcr::Features;
@@ -412,7 +464,7 @@ mod tests {
                 for level in [Level::L0, Level::L1, Level::L2] {
                     prop_assert_eq!(Pte::decode(table.encode(), level, format), Pte::Table(table));
                     let settling = Pte::decode(table.encode_settling(), level, format);
-                    prop_assert_eq!(settling, Pte::Settling(table));
+                    prop_assert_eq!(settling, Pte::Settling(Successor::Table(table)));
                 }
             }
             prop_assert_eq!(lock_owner(table.encode()), None);
@@ -455,6 +507,18 @@ mod tests {
     fn settling_table_differs_from_a_table_in_bit_55_only() {
         let table = TableAddr::allocated(PhysAddr::new(0x1_0000_1000));
         assert_eq!(table.encode_settling().bits() ^ table.encode().bits(), 1 << 55);
+    }
+
+    #[test]
+    fn settling_leaf_differs_from_a_leaf_in_bit_55_only() {
+        let format = format(Granule::Kib4, PaSize::Bits48);
+        for level in [Level::L1, Level::L2, Level::L3] {
+            let leaf = format.leaf(level, PhysAddr::new(0x4000_0000), Attributes::RAM).unwrap();
+            let settling = leaf.encode().settling();
+            assert_eq!(settling.bits() ^ leaf.encode().bits(), 1 << 55);
+            assert_eq!(Pte::decode(settling, level, format), Pte::Settling(Successor::Leaf(leaf)));
+            assert_eq!(Pte::decode(settling.settled(), level, format), Pte::Leaf(leaf));
+        }
     }
 
     #[test]

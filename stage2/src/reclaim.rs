@@ -177,9 +177,10 @@ impl List {
             entry_0
                 .exchange(entry_0.load(), pte::dead(at(first)))
                 .expect("a retired table is written by whoever retires it");
-            // Release: whoever pops the table sees what it remembers.
+            // Relaxed: whoever pops the table knows all that was done under
+            // this pin, or has the tables to itself.
             let new = table.address().bits();
-            match self.first.compare_exchange_weak(first, new, Ordering::Release, Ordering::Relaxed) {
+            match self.first.compare_exchange_weak(first, new, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(found) => first = found,
             }
@@ -187,10 +188,10 @@ impl List {
     }
 
     fn pop<'t>(&self, entry_0: impl Fn(TableAddr) -> &'t AtomicPte) -> Option<TableAddr> {
-        let table = at(self.first.load(Ordering::Acquire))?;
+        let table = at(self.first.load(Ordering::Relaxed))?;
         let next = pte::remembered_table(entry_0(table).load());
-        // Relaxed: those who push or pop later know of this through an epoch
-        // or through `collecting`.
+        // Relaxed: whoever pushes later is pinned so much later, and whoever
+        // pops later has seen `collecting` set and cleared.
         self.first.store(next.map_or(NONE, |next| next.address().bits()), Ordering::Relaxed);
         Some(table)
     }

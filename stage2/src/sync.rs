@@ -53,9 +53,6 @@ pub(crate) use source::{AtomicBool, AtomicU64, Ordering, array_of, const_fn, fen
 pub(crate) const IS_MODEL: bool = cfg!(all(test, stage2_loom));
 
 /// Gives way for a moment while another CPU finishes what it holds.
-///
-/// Whoever holds a LOCKED or DEAD entry is a CPU inside this crate that waits
-/// for nobody but, at most, holders further down the tree. So waiting ends.
 pub(crate) fn relax() {
     source::spin_loop();
 }

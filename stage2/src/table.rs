@@ -19,7 +19,7 @@
 //! 2. Whoever looks into a table that others can reach shows a [`Guard`] of
 //!    the space's own [`Epochs`], and the reference lives no longer than that.
 //!    A table that was ever linked goes back to the allocator when it was
-//!    unlinked two epochs ago ([`crate::reclaim`]), so no guard exists under
+//!    unlinked two epochs ago (`reclaim.rs`), so no guard exists under
 //!    which it could have been found; or from a function that has the whole
 //!    space to itself (`&mut`), hence while no such reference exists.
 //! 3. A table that was never linked is an `Unlinked`, which its owner alone
@@ -34,6 +34,7 @@ use crate::epoch::{Epochs, Guard};
 use crate::format::Format;
 use crate::pte::{AtomicPte, Descriptor, TableAddr};
 use crate::reclaim::Retired;
+use crate::sync;
 
 /// A store into a table that is part of a space; see [`TableMemory::stored`].
 #[derive(Clone, Copy, Debug)]
@@ -88,10 +89,27 @@ pub unsafe trait TableMemory {
     /// The CPUs that take part: a guard of these proves that tables stay.
     fn epochs(&self) -> &Epochs;
 
+    /// Gives way for a moment while another CPU finishes what it holds.
+    ///
+    /// Who holds a LOCKED entry waits for nobody, and who is making a table
+    /// DEAD waits for holders of LOCKED entries at most. So waiting ends.
+    #[inline]
+    fn relax(&self) {
+        sync::relax();
+    }
+
+    /// Told of every store into a table that is part of a space, right before
+    /// it is tried: it may still fail.
+    ///
+    /// Does nothing unless a model lets another CPU come first.
+    #[inline]
+    fn storing(&self) {}
+
     /// Told of every store into a table that is part of a space, right after
     /// it happened.
     ///
     /// Does nothing unless a model of the hardware wants to watch.
+    #[inline]
     fn stored(&self, store: Store) {
         let _ = store;
     }
@@ -115,6 +133,14 @@ unsafe impl<T: TableMemory> TableMemory for &T {
 
     fn epochs(&self) -> &Epochs {
         (**self).epochs()
+    }
+
+    fn relax(&self) {
+        (**self).relax();
+    }
+
+    fn storing(&self) {
+        (**self).storing();
     }
 
     fn stored(&self, store: Store) {

@@ -1,4 +1,6 @@
 //! Unmapping: exactly the range, with one TLB invalidation for each stretch.
+//! Annotating a range is the same with something else left behind, and so is
+//! clearing annotations; see `annotate.rs`.
 //!
 //! The range is taken apart from the top. In each table, the leaves and the
 //! last-level tables that lie wholly inside go together in one [`Batch`]; for
@@ -13,11 +15,22 @@ use crate::detach::{self, Batch};
 use crate::epoch::Guard;
 use crate::error::MapError;
 use crate::maint::Maintenance;
-use crate::pte::Pte;
+use crate::pte::{Annotation, Leaf, Pte};
 use crate::space::Space;
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::Slot;
+use crate::walk::Mapping;
+
+/// What a range is taken apart for.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    /// Nothing is left.
+    Unmap,
+    /// An annotation is left, and nothing else.
+    Annotate(Annotation),
+    /// Mappings are left.
+    ClearAnnotations,
+}
 
 /// How far the removal within one table came.
 enum Progress {
@@ -64,11 +77,50 @@ impl<M: TableMemory> Space<M> {
         budget: Budget,
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
+        self.take_apart_step(guard, cursor, Purpose::Unmap, budget, maintenance, |_, _| {})
+    }
+
+    /// As [`Self::unmap_step`]; and tells `harvest` of each page or block that
+    /// goes, as it was in the very moment in which it went: whether it was
+    /// used, and whether it was written to.
+    ///
+    /// **Until the step returns, TLBs may still hold it**: the memory must not
+    /// be copied or used before. `harvest` is called while entries are locked;
+    /// it must be short and must not use the space.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::unmap_step`].
+    pub fn unmap_step_with(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+        mut harvest: impl FnMut(Mapping),
+    ) -> Result<Step, MapError> {
+        let harvest = |range, leaf| harvest(Mapping::new(range, leaf));
+        self.take_apart_step(guard, cursor, Purpose::Unmap, budget, maintenance, harvest)
+    }
+
+    /// A step of taking a range apart; `harvest` is told of each leaf that goes
+    /// and its addresses.
+    pub(crate) fn take_apart_step(
+        &self,
+        guard: &Guard<'_>,
+        cursor: &mut Cursor,
+        purpose: Purpose,
+        budget: Budget,
+        maintenance: &impl Maintenance,
+        harvest: impl FnMut(IpaRange, Leaf),
+    ) -> Result<Step, MapError> {
         self.check_range(cursor.range())?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
-        self.split_edges(guard, rest, maintenance)?;
         let account = budget.open(self.geometry().granule());
-        let mut removal = Removal { space: self, maintenance, account, retired: 0 };
+        let mut removal = Removal { space: self, purpose, maintenance, harvest, account, retired: 0 };
+        if removal.kills() {
+            self.split_edges(guard, rest, maintenance)?;
+        }
         let at = removal.run(guard, rest);
         if removal.retired != 0 {
             // Twice as many as were added: so their number stays bounded.
@@ -97,17 +149,20 @@ fn prune_from<M: TableMemory>(slot: Slot<'_, M>, ipa: Ipa, maintenance: &impl Ma
     below + 1
 }
 
-/// One step of an unmap.
-struct Removal<'a, M: TableMemory, T> {
+/// One step of taking a range apart.
+struct Removal<'a, M: TableMemory, T, H> {
     space: &'a Space<M>,
+    purpose: Purpose,
     maintenance: &'a T,
+    /// Is told of the leaves.
+    harvest: H,
     account: Account,
     /// How many tables left the tree.
     retired: usize,
 }
 
-impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
-    /// Unmaps `range` from the first address on, and says how far it came.
+impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T, H> {
+    /// Takes `range` apart from the first address on, and says how far it came.
     fn run(&mut self, guard: &Guard<'_>, range: IpaRange) -> Result<Ipa, MapError> {
         let mut rest = Some(range);
         while let Some(range) = rest {
@@ -122,11 +177,22 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
         Ok(range.end())
     }
 
-    /// Unmaps as much of `range` as lies in the table of `first`, the slot of
-    /// its first address.
+    /// Whether mappings go, and with them the tables that hold them.
+    fn kills(&self) -> bool {
+        match self.purpose {
+            Purpose::Unmap | Purpose::Annotate(_) => true,
+            Purpose::ClearAnnotations => false,
+        }
+    }
+
+    /// Takes apart as much of `range` as lies in the table of `first`, the slot
+    /// of its first address.
     fn remove(&mut self, first: Slot<'_, M>, range: IpaRange) -> Result<Progress, MapError> {
         let maintenance = self.maintenance;
-        let mut batch = Batch::new(first);
+        let mut batch = match self.purpose {
+            Purpose::Annotate(annotation) => Batch::new(first).annotating(annotation),
+            Purpose::Unmap | Purpose::ClearAnnotations => Batch::new(first),
+        };
         let mut next = Some(first);
         while let Some(slot) = next
             && slot.ipa() < range.end()
@@ -140,14 +206,27 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
             let entry = Entry::load(slot);
             let whole = range.covers(slot.range());
             match entry.pte() {
-                Pte::Empty => next = slot.next(),
-                Pte::Leaf(_) if whole => {
-                    if batch.take_leaf(entry).is_ok() {
+                Pte::Empty if !matches!(self.purpose, Purpose::Annotate(_)) => next = slot.next(),
+                Pte::Empty | Pte::Annotated(_) if whole => {
+                    let done = match self.purpose {
+                        Purpose::Annotate(annotation) => entry.try_annotate(annotation),
+                        Purpose::Unmap | Purpose::ClearAnnotations => entry.try_clear(),
+                    };
+                    if done.is_ok() {
                         next = slot.next();
                     }
                 }
-                Pte::Annotated(_) if whole => {
-                    if entry.try_clear().is_ok() {
+                Pte::Empty => {
+                    batch.complete(maintenance);
+                    let table = self.space.tables.allocate(slot.guard()).ok_or(MapError::OutOfTables)?;
+                    if entry.try_link(table).is_ok() {
+                        maintenance.publish();
+                    }
+                }
+                Pte::Leaf(_) if !self.kills() => next = slot.next(),
+                Pte::Leaf(leaf) if whole => {
+                    if batch.take_leaf(entry).is_ok() {
+                        (self.harvest)(slot.range(), leaf);
                         next = slot.next();
                     }
                 }
@@ -155,7 +234,7 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                     batch.complete(maintenance);
                     self.space.split(entry, maintenance)?;
                 }
-                Pte::Table(table) if whole && slot.level() == Level::L2 => {
+                Pte::Table(table) if whole && self.kills() && slot.level() == Level::L2 => {
                     let entries = slot.granule().entries();
                     if !self.account.allows(entries) {
                         // Not the rest of this budget, but all of the next.
@@ -163,7 +242,7 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                         continue;
                     }
                     self.account.spend(entries);
-                    match batch.kill(slot, table, maintenance) {
+                    match batch.kill(slot, table, maintenance, &mut self.harvest) {
                         Some(dead) => {
                             batch.take_table(entry, dead);
                             self.retired += 1;
@@ -171,7 +250,7 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                         }
                         None => {
                             batch.complete(maintenance);
-                            relax();
+                            self.space.memory().relax();
                         }
                     }
                 }
@@ -190,11 +269,11 @@ impl<M: TableMemory, T: Maintenance> Removal<'_, M, T> {
                 }
                 Pte::Locked | Pte::Settling(_) => {
                     batch.complete(maintenance);
-                    relax();
+                    self.space.memory().relax();
                 }
                 Pte::Dead => {
                     batch.complete(maintenance);
-                    relax();
+                    self.space.memory().relax();
                     return Ok(Progress::Restart(here));
                 }
             }

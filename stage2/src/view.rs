@@ -47,6 +47,11 @@ impl<'g, M: TableMemory> View<'g, M> {
         self.look.tables().format().granule()
     }
 
+    /// The level of its entries.
+    pub(crate) fn level(self) -> Level {
+        self.level
+    }
+
     /// All the addresses that the table translates.
     pub(crate) fn range(self) -> IpaRange {
         IpaRange::of_entry(self.base, (self.entries.len() as u64) << self.shift)
@@ -146,6 +151,26 @@ impl<'g, M: TableMemory> Slot<'g, M> {
         IpaRange::of_entry(self.ipa(), self.span())
     }
 
+    /// How many entries a contiguous set has here; 1 where there are none.
+    #[inline]
+    pub(crate) fn contiguous_entries(self) -> usize {
+        self.granule().contiguous_entries(self.view.level).unwrap_or(1)
+    }
+
+    /// The slots of the contiguous set that this one would be part of; only
+    /// itself where there are no such sets.
+    pub(crate) fn contiguous_set(self) -> impl Iterator<Item = Self> {
+        let members = self.contiguous_entries();
+        let first = self.index - self.index % members;
+        (first..first + members).map(move |index| Self { index, ..self })
+    }
+
+    /// All the addresses that [`Self::contiguous_set`] translates.
+    pub(crate) fn contiguous_range(self) -> IpaRange {
+        let size = self.contiguous_entries() as u64 * self.span();
+        IpaRange::of_entry(self.ipa().align_down(size), size)
+    }
+
     /// The following slot of the same table, if this is not the last.
     #[inline]
     pub(crate) fn next(self) -> Option<Self> {
@@ -175,6 +200,7 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     /// replaces `old` by `new`, or returns what was there instead.
     #[inline]
     pub(crate) fn exchange(self, old: Descriptor, new: Descriptor) -> Result<(), Descriptor> {
+        self.tables().memory().storing();
         self.place().exchange(old, new)?;
         let store = Store { ipa: self.ipa(), level: self.level(), old, new };
         self.tables().memory().stored(store);

@@ -9,13 +9,12 @@
 //! that remove whole stretches go their own way, in [`crate::unmap`].
 
 use crate::addr::{Ipa, IpaRange, PhysAddr};
-use crate::attr::Attributes;
+use crate::attr::{Attributes, Dirty};
 use crate::bbm::Entry;
 use crate::cursor::Account;
 use crate::epoch::Guard;
 use crate::pte::{Leaf, Pte, TableAddr};
 use crate::space::Space;
-use crate::sync::relax;
 use crate::table::TableMemory;
 use crate::view::Slot;
 
@@ -30,11 +29,19 @@ pub struct Mapping {
     pub attributes: Attributes,
     /// Whether its access flag is set.
     pub young: bool,
+    /// What is known of writes.
+    pub dirty: Dirty,
 }
 
 impl Mapping {
     pub(crate) fn new(range: IpaRange, leaf: Leaf) -> Self {
-        Self { range, output: leaf.output(), attributes: leaf.attributes(), young: leaf.is_young() }
+        Self {
+            range,
+            output: leaf.output(),
+            attributes: leaf.attributes(),
+            young: leaf.is_young(),
+            dirty: leaf.dirty(),
+        }
     }
 
     /// What `ipa` translates to, if it is in this mapping.
@@ -123,9 +130,9 @@ impl<'g, M: TableMemory> Walk<'g, M> {
                     return Some(entry);
                 }
                 Pte::Table(table) => slot = slot.child(table).slot_for(self.at),
-                Pte::Locked | Pte::Settling(_) => relax(),
+                Pte::Locked | Pte::Settling(_) => self.space.memory().relax(),
                 Pte::Dead => {
-                    relax();
+                    self.space.memory().relax();
                     slot = self.space.root_slot(self.guard, self.at);
                 }
             }
@@ -140,6 +147,12 @@ impl<'g, M: TableMemory> Walk<'g, M> {
         }
         account.spend(1);
         self.entry()
+    }
+
+    /// The slot that translates the current address, as deep as the walk came.
+    #[inline]
+    pub(crate) fn slot(&self) -> Slot<'g, M> {
+        self.slot
     }
 
     /// Goes on in a table that the current slot leads to.

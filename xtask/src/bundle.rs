@@ -4,7 +4,6 @@
 //! uncompressed.
 
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -12,8 +11,8 @@ use hyp::bundle::cpio::{TooLong, Writer};
 use hyp::bundle::error::Role;
 use hyp::bundle::manifest::Manifest;
 use hyp::bundle::{Bundle, MANIFEST_NAME, Machine, admit, pack};
-use platform::board::Board;
 
+use crate::board::{self, Report};
 use crate::image::write_if_changed;
 use crate::kernel;
 use crate::layout::Layout;
@@ -45,24 +44,36 @@ pub(crate) fn pack_unchecked(layout: &Layout, manifest: &Path) -> Result<Vec<u8>
     Ok(writer.finish())
 }
 
-/// Says what the hypervisor would say to `manifest`, on the machine of a device tree if there is one.
-pub(crate) fn check(layout: &Layout, manifest: &Path, device_tree: Option<&Path>) -> Result<()> {
+/// Says what the hypervisor would make of a board, of a bundle, or of a bundle on a board. Fails if it would give up.
+pub(crate) fn check(layout: &Layout, manifest: Option<&Path>, device_tree: Option<&Path>) -> Result<()> {
+    if manifest.is_none() && device_tree.is_none() {
+        bail!("nothing to check: name a vms.toml, a device tree (--dtb FILE), or both");
+    }
+    let blob = device_tree.map(board::read).transpose()?;
+    let board = blob.as_deref().map(board::board).transpose()?;
+    if let Some(board) = &board {
+        accepted(&board::report(board))?;
+    }
+    let Some(manifest) = manifest else { return Ok(()) };
     let archive = packed(layout, manifest)?;
-    let lines = match device_tree {
-        Some(path) => on_machine_of(&archive, path)?,
+    let lines = match &board {
         None => admitted(&archive, &Machine::LARGEST)?,
+        Some(board) => {
+            let cpus = (0..board.cpus.len()).fold(0, |cpus, cpu| cpus | 1 << cpu);
+            admitted(&archive, &Machine { cpus, free: &board::free_memory(board) })?
+        }
     };
     println!("{}", lines.join("\n"));
     Ok(())
 }
 
-fn on_machine_of(archive: &[u8], device_tree: &Path) -> Result<Vec<String>> {
-    let blob = fs::read(device_tree).with_context(|| format!("cannot read {}", device_tree.display()))?;
-    let board = Board::from_dt(&blob).map_err(|error| anyhow!("{}: {error:?}", device_tree.display()))?;
-    let span = |region: &platform::board::Region| region.base..region.end();
-    let free = without(board.memory.iter().map(span).collect(), board.reserved.iter().map(span));
-    let cpus = (0..board.cpus.len()).fold(0, |cpus, cpu| cpus | 1 << cpu);
-    admitted(archive, &Machine { cpus, free: &free })
+/// Prints what was found on a board, and fails if that does not do.
+fn accepted(report: &Report) -> Result<()> {
+    println!("{}", report.lines.join("\n"));
+    if !report.refusals.is_empty() {
+        bail!("with this device tree Entresol would give up:\n{}", report.refusals.join("\n"));
+    }
+    Ok(())
 }
 
 /// What becomes of each VM, or everything that is in the way.
@@ -102,38 +113,4 @@ fn read(layout: &Layout, manifest: &Path, role: Role, name: &str) -> Result<Vec<
 fn find(layout: &Layout, manifest: &Path, name: &str) -> PathBuf {
     let beside = manifest.with_file_name("").join(name);
     if beside.exists() { beside } else { layout.root().join(name) }
-}
-
-/// `memory` with all of `reserved` cut out.
-fn without(memory: Vec<Range<u64>>, reserved: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
-    reserved.fold(memory, |memory, hole| {
-        let parts = memory.into_iter().flat_map(|range| {
-            let below = range.start..range.end.min(hole.start);
-            let above = range.start.max(hole.end)..range.end;
-            [below, above]
-        });
-        parts.filter(|range| !range.is_empty()).collect()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::iter::once;
-
-    use super::without;
-
-    #[test]
-    fn hole_in_the_middle_leaves_both_sides() {
-        assert_eq!(without(vec![0..100, 200..300], once(40..50)), [0..40, 50..100, 200..300]);
-    }
-
-    #[test]
-    fn hole_across_two_ranges_cuts_both() {
-        assert_eq!(without(vec![0..10, 20..30], once(5..25)), [0..5, 25..30]);
-    }
-
-    #[test]
-    fn hole_outside_changes_nothing() {
-        assert_eq!(without(vec![0..10, 20..30], once(10..20)), [0..10, 20..30]);
-    }
 }

@@ -149,6 +149,8 @@ impl Drop for Session {
 pub(crate) struct Transcript {
     started: Instant,
     text: Vec<u8>,
+    /// Log lines that arrived in the middle of a line of text: they come behind it, so that no line is torn.
+    held: Vec<String>,
     /// Beginning of the first line not yet looked at for a crash report.
     unsearched: usize,
     crashed: bool,
@@ -156,22 +158,35 @@ pub(crate) struct Transcript {
 
 impl Default for Transcript {
     fn default() -> Self {
-        Self { started: Instant::now(), text: Vec::new(), unsearched: 0, crashed: false }
+        Self { started: Instant::now(), text: Vec::new(), held: Vec::new(), unsearched: 0, crashed: false }
     }
 }
 
 impl Transcript {
     fn record(&mut self, event: &Event) {
         match event {
-            Event::Console(bytes) | Event::Complaint(bytes) => self.text.extend(bytes),
+            Event::Console(bytes) | Event::Complaint(bytes) => self.console(bytes),
             Event::Log(line) => {
-                self.text.extend(b"\n| ");
-                self.text.extend(line.as_bytes());
-                self.text.push(b'\n');
+                self.held.push(format!("| {line}\n"));
+                self.release();
             }
             Event::Ended(_) | Event::Deadline => {}
         }
         self.search_for_crash();
+    }
+
+    fn console(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.text.extend(piece);
+            self.release();
+        }
+    }
+
+    /// Between two lines, what was held back takes its place.
+    fn release(&mut self) {
+        if self.text.last().is_none_or(|&byte| byte == b'\n') {
+            self.text.extend(self.held.drain(..).flat_map(String::into_bytes));
+        }
     }
 
     /// How long QEMU has been running.
@@ -187,6 +202,7 @@ impl Transcript {
     /// All of it as text without empty lines.
     pub(crate) fn lines(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.text).replace('\r', "");
+        let text = format!("{text}\n{}", self.held.concat());
         text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
     }
 
@@ -220,4 +236,30 @@ fn pass_on(mut source: impl Read + Send + 'static, sender: Sender<Output>, wrap:
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Transcript};
+
+    fn lines(events: &[Event]) -> Vec<String> {
+        let mut transcript = Transcript::default();
+        events.iter().for_each(|event| transcript.record(event));
+        transcript.lines()
+    }
+
+    fn console(text: &str) -> Event {
+        Event::Console(text.into())
+    }
+
+    #[test]
+    fn log_line_within_a_line_comes_behind_it() {
+        let events = [console("one\ntw"), Event::Log("log".into()), console("o\nthree\n")];
+        assert_eq!(lines(&events), ["one", "two", "| log", "three"]);
+    }
+
+    #[test]
+    fn log_line_behind_a_prompt_is_not_lost() {
+        assert_eq!(lines(&[console("# "), Event::Log("log".into())]), ["# ", "| log"]);
+    }
 }

@@ -77,4 +77,14 @@ impl Layout {
     pub(crate) fn debian_initrd(&self) -> PathBuf {
         self.cache.join("debian/initrd")
     }
+
+    /// U-Boot for QEMU's `virt`.
+    pub(crate) fn u_boot(&self) -> PathBuf {
+        self.cache.join("u-boot/u-boot.bin")
+    }
+
+    /// The device trees of all boards that Debian's kernel supports, one directory per maker.
+    pub(crate) fn device_trees(&self) -> PathBuf {
+        self.cache.join("device-trees")
+    }
 }

@@ -4,16 +4,19 @@
 //! `test` and `bench` (in QEMU). `make` is the menu over it.
 
 mod bench;
+mod board;
 mod bundle;
 mod console;
 mod cpio;
 mod expect;
+mod flash;
 mod flatten;
 mod frames;
 mod image;
 mod kernel;
 mod layout;
 mod log;
+mod no_firmware;
 mod process;
 mod qemu;
 mod run;
@@ -58,15 +61,17 @@ enum Task {
         #[arg(short, long, value_name = "FILE", default_value = "build/bundle")]
         output: PathBuf,
     },
-    /// Say what the hypervisor would say to a vms.toml
+    /// Say what the hypervisor would say to a vms.toml, to a board, or to both
     Check {
         /// The guests
         #[arg(value_name = "VMS.TOML")]
-        manifest: PathBuf,
+        manifest: Option<PathBuf>,
         /// The board's device tree; without it, a board with enough of everything
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
     },
+    /// Write what goes onto a board's boot partition
+    Flash(flash::Options),
     /// Build and boot in QEMU
     Run(Box<run::Options>),
     /// Decode the lines that the command `log` of the hypervisor's prompt printed
@@ -94,7 +99,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     let layout = Layout::find();
     match task {
-        Task::Setup => setup::ensure(&layout, &[Part::Rust, Part::Qemu, Part::Debian]),
+        Task::Setup => setup::ensure(&layout, &[Part::Rust, Part::Qemu, Part::Debian, Part::UBoot]),
         Task::Image => {
             setup::ensure(&layout, &[Part::Rust])?;
             image::hypervisor(&layout)?;
@@ -105,7 +110,8 @@ fn run(task: Task) -> Result<()> {
             step::note(&format!("{} is packed into {}", manifest.display(), output.display()));
             Ok(())
         }
-        Task::Check { manifest, dtb } => bundle::check(&layout, &manifest, dtb.as_deref()),
+        Task::Check { manifest, dtb } => bundle::check(&layout, manifest.as_deref(), dtb.as_deref()),
+        Task::Flash(options) => flash::run(&layout, &options),
         Task::Run(options) => run::run(&layout, &options),
         Task::Decode { file } => {
             let text = file.map_or_else(|| io::read_to_string(io::stdin()), fs::read_to_string)?;

@@ -114,7 +114,7 @@ pub(crate) fn hypervisor_boot(layout: &Layout, bundle: Option<PathBuf>, cmdline:
 }
 
 /// Packs a manifest into `build/`; Debian's kernel is fetched only for guests that want it.
-fn packed(layout: &Layout, manifest: &Path) -> Result<PathBuf> {
+pub(crate) fn packed(layout: &Layout, manifest: &Path) -> Result<PathBuf> {
     let text = fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
     if text.contains(".cache/debian/") {
         setup::ensure(layout, &[Part::Debian])?;

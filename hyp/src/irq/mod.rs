@@ -10,6 +10,7 @@
 //! their CPU interface is the machine's virtual one.
 
 mod list_registers;
+mod numbers;
 
 pub use list_registers::VirtualInterface;
 
@@ -24,22 +25,15 @@ use crate::vtimer::VTIMER;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 pub use list_registers::MachineListRegs;
+use numbers::{EL2_TIMER, KICK, MAINTENANCE};
+pub use numbers::{Elsewhere, check};
 use platform::board::Region;
 use platform::board::{Board, GicInfo, MAX_REDISTRIBUTORS};
 use platform::gic::v3::Redistributor;
-use platform::gic::{Active, v2, v3};
+use platform::gic::{Active, Priority, v2, v3};
 use platform::intid::IntId;
 use platform::mmio::Registers;
 use spin::Once;
-
-/// The kick: look at what asks for attention.
-const KICK: IntId = IntId::sgi(0);
-
-/// EL2's physical timer.
-const EL2_TIMER: IntId = IntId::ppi(10);
-
-/// Maintenance of the virtual interface.
-const MAINTENANCE: IntId = IntId::ppi(9);
 
 /// One frame of a redistributor.
 const FRAME: u64 = 0x1_0000;
@@ -74,6 +68,8 @@ pub enum NoController {
     Missing,
     /// It is a GICv2 without the virtualisation registers (GICH, GICV).
     NoVirtualisation,
+    /// It has an interrupt that EL2 takes at another number than ours.
+    Interrupt(Elsewhere),
     /// Its registers can't be mapped.
     Map(arch::MapError),
 }
@@ -88,6 +84,7 @@ impl fmt::Display for NoController {
             Self::NoVirtualisation => f.write_str(
                 "the GICv2 in the device tree has no virtualisation registers: its `reg` needs four ranges",
             ),
+            Self::Interrupt(elsewhere) => elsewhere.fmt(f),
             Self::Map(error) => error.fmt(f),
         }
     }
@@ -95,6 +92,7 @@ impl fmt::Display for NoController {
 
 /// Sets up what all CPUs share, on the first CPU.
 pub fn init(board: &Board<'_>) -> Result<Version, NoController> {
+    check(board).map_err(NoController::Interrupt)?;
     let (controller, version) = match board.gic.as_ref().ok_or(NoController::Missing)? {
         GicInfo::V3 { dist, redists, stride, .. } => {
             let distributor = v3::Distributor::new(map(*dist)?);
@@ -118,18 +116,21 @@ pub fn init(board: &Board<'_>) -> Result<Version, NoController> {
 pub struct NoRedistributor;
 
 /// Sets up this CPU's share: its interface, and the private interrupts that
-/// EL2 takes.
+/// EL2 takes. The timer comes after the others: a deadline that has always
+/// passed already must not keep a device's interrupt waiting for ever.
 pub fn init_cpu() -> Result<(), NoRedistributor> {
     let private = [KICK, EL2_TIMER, MAINTENANCE, VTIMER];
     match controller() {
         Some(Controller::V2(gic)) => {
             gic.init_cpu();
+            gic.set_priority(EL2_TIMER, Priority::Late);
             private.iter().for_each(|&intid| gic.enable(intid));
             arch::percpu().gic_target.store(gic.own_target(), Ordering::Relaxed);
         }
         Some(Controller::V3 { frames, .. }) => {
             let redistributor = frames.find(arch::mpidr()).ok_or(NoRedistributor)?;
             redistributor.init();
+            redistributor.set_priority(EL2_TIMER, Priority::Late);
             private.iter().for_each(|&intid| redistributor.enable(intid));
             arch::percpu().redistributor.call_once(|| redistributor);
             arch::init_gic_cpu_interface();
@@ -303,6 +304,7 @@ fn kick_some(vcpu: &Vcpu, others: VcpuSet) {
 
 /// Makes the virtual timer's physical interrupt count as active on this CPU,
 /// or not: it must exactly while the resident guest has not finished with it.
+/// It does before the timer is loaded, or another guest is entered.
 pub fn set_timer_active(active: Active) {
     match controller() {
         Some(Controller::V2(gic)) => gic.set_active(VTIMER, active),
@@ -313,6 +315,8 @@ pub fn set_timer_active(active: Active) {
         }
         None => {}
     }
+    // The controller's answer has come: it knows.
+    arch::complete_system();
 }
 
 /// Calls `act` with this CPU's list registers, those of a GIC of `version`.

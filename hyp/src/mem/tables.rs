@@ -1,14 +1,17 @@
 //! Stage 2's two traits, on this machine.
 //!
 //! [`Frames`] is where its tables live: frames of the pool, reached through the
-//! linear map. [`Machine`] is how TLBs forget.
+//! linear map. [`maintenance`] is how TLBs forget: [`stage2::tlbi`]'s sequences,
+//! of instructions that [`arch::ThisCpu`] executes.
 #![expect(unsafe_code, reason = "tables are memory at physical addresses")]
 
 use super::pool::{self, FRAME};
 use crate::arch;
+use crate::vmid::Tlbs;
 use stage2::epoch::Epochs;
 use stage2::pte::AtomicPte;
-use stage2::{IpaRange, Maintenance, PhysAddr, Stale, TableMemory};
+use stage2::tlbi::{Platform, Sequences, Stage2Registers};
+use stage2::{PhysAddr, Space, TableMemory};
 
 /// The CPUs that look into stage 2 tables.
 pub static EPOCHS: Epochs = Epochs::new();
@@ -49,24 +52,22 @@ unsafe impl TableMemory for Frames {
     }
 }
 
-/// TLB maintenance for the VMID that is current on this CPU.
-#[derive(Clone, Copy, Debug)]
-pub struct Machine;
+impl Tlbs for arch::ThisCpu {
+    fn forget_all_guests(&self) {
+        arch::flush_all_guests();
+    }
 
-impl Maintenance for Machine {
-    fn publish(&self) {
+    fn complete_writes(&self) {
         arch::complete_inner();
     }
+}
 
-    fn invalidate(&self, _: IpaRange, _: Stale) {
-        arch::flush_vmid();
-    }
+/// What makes `space` current on a CPU, as the space of this VMID.
+pub fn registers(space: &Space<Frames>, vmid: u16) -> Stage2Registers {
+    Stage2Registers { vttbr: space.root().bits() | u64::from(vmid) << 48, vtcr: space.vtcr() }
+}
 
-    fn invalidate_local(&self, _: IpaRange, _: Stale) {
-        arch::flush_vmid();
-    }
-
-    fn invalidate_all(&self) {
-        arch::flush_vmid();
-    }
+/// How TLBs forget what changes in the space with these registers.
+pub fn maintenance(space: &Space<Frames>, vmid: u16, platform: Platform) -> Sequences<arch::ThisCpu> {
+    Sequences::new(arch::ThisCpu, registers(space, vmid), space.format(), platform)
 }

@@ -16,7 +16,9 @@ use heapless::Vec;
 use crate::{
     dt::{NodeRef, Tree},
     intid::IntId,
+    reset::ResetInfo,
     uart::UartInfo,
+    watchdog::WatchdogInfo,
 };
 
 pub use crate::dt::{DtError, Region};
@@ -30,6 +32,10 @@ pub const MAX_RESERVED: usize = 64;
 pub const MAX_CPUS: usize = 16;
 /// Most redistributor ranges of a GICv3.
 pub const MAX_REDISTRIBUTORS: usize = 8;
+/// Most devices that can end the machine.
+pub const MAX_RESETS: usize = 4;
+/// Most watchdogs: some chips have one per CPU.
+pub const MAX_WATCHDOGS: usize = 8;
 /// Most problems that are kept.
 pub const MAX_PROBLEMS: usize = 16;
 
@@ -52,8 +58,10 @@ pub struct Board<'dt> {
     pub psci: Option<Conduit>,
     /// The generic timer.
     pub timer: Timer,
-    /// The BCM2835 power manager (reset and power-off where there is no PSCI).
-    pub bcm2835_pm: Option<Region>,
+    /// Devices that can reset the machine or switch it off, for where there is no PSCI or it does not do that.
+    pub resets: Vec<ResetInfo, MAX_RESETS>,
+    /// Watchdogs that the firmware may have left running.
+    pub watchdogs: Vec<WatchdogInfo, MAX_WATCHDOGS>,
     /// The command line.
     pub bootargs: Option<&'dt str>,
     /// The initial ramdisk: our bundle.

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::{dt::NodeRef, uart::early::PassedOver};
 
-use super::{MAX_CPUS, MAX_MEMORY, MAX_REDISTRIBUTORS, MAX_RESERVED};
+use super::{MAX_CPUS, MAX_MEMORY, MAX_REDISTRIBUTORS, MAX_RESERVED, Region};
 
 /// One thing that is missing or wrong. Prints as one line: the node, what is wrong, what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,12 @@ pub struct Problem<'dt> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind<'dt> {
-    /// No memory node has a range of non-zero size.
+    /// There is no memory node.
     NoMemory,
+    /// The memory node has no range of non-zero size, and there is no other.
+    EmptyMemory,
+    /// The initial ramdisk is not in memory.
+    InitrdOutsideMemory(Region),
     /// More memory ranges than are kept.
     TooMuchMemory,
     /// More reserved ranges than are kept.
@@ -84,6 +88,8 @@ impl<'dt> Kind<'dt> {
     pub fn severity(&self) -> Severity {
         match self {
             Self::NoMemory
+            | Self::EmptyMemory
+            | Self::InitrdOutsideMemory(_)
             | Self::TooManyReservations
             | Self::NoCpus
             | Self::NoGic
@@ -119,8 +125,18 @@ impl fmt::Display for Kind<'_> {
         match self {
             Self::NoMemory => write!(
                 f,
-                "no memory: /memory is absent or empty; boot through the board's firmware, which fills it in, or \
-                 give it a reg"
+                "no memory: add a node with device_type = \"memory\" and a reg, or boot through the board's firmware, \
+                 which adds it"
+            ),
+            Self::EmptyMemory => write!(
+                f,
+                "no memory: the size in this node's reg is 0, to be filled in by the board's firmware; boot through it, \
+                 or put address and size there yourself"
+            ),
+            Self::InitrdOutsideMemory(Region { base, size }) => write!(
+                f,
+                "/chosen: the bundle, {size:#x} bytes at {base:#x} (linux,initrd-start and -end), is not in the memory \
+                 that the memory nodes describe: not used; load it where there is memory"
             ),
             Self::TooMuchMemory => write!(f, "more than {MAX_MEMORY} memory ranges: the rest is not used"),
             Self::TooManyReservations => write!(

@@ -7,10 +7,15 @@ use heapless::Vec;
 
 use crate::{
     dt::{Chosen, Controller, DtError, Interrupts, Node, NodeRef, Strings, Tree, Walk, cells, text, word},
+    reset::{self, Regmap, ResetInfo},
     uart::early::{self, Console},
+    watchdog::WatchdogInfo,
 };
 
-use super::{Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, ProblemKind, Region, Severity, Timer};
+use super::{
+    Board, Conduit, Cpu, Enable, GicInfo, MAX_REDISTRIBUTORS, MAX_RESETS, ProblemKind, Region, Severity,
+    Timer,
+};
 
 /// Reads the board's facts.
 pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
@@ -24,6 +29,7 @@ pub(super) fn board<'dt>(tree: &Tree<'dt>) -> Result<Board<'dt>, DtError> {
     while let Some(node) = walk.advance()? {
         reader.node(&node);
     }
+    reader.find_registers_of_resets(&mut walk)?;
     let chosen = reader.chosen();
     let console = early::select(&mut walk, &chosen, |passed_over| {
         let (node, kind) = ProblemKind::of_console(passed_over);
@@ -41,7 +47,11 @@ struct Reader<'dt> {
     timer: Option<TimerNode<'dt>>,
     /// Controllers that hand SPIs to the GIC under the same specifier: only wake-up logic sits in between.
     pass_through: Vec<Option<u32>, 2>,
+    /// Devices that can end the machine, their registers perhaps another node's.
+    resets: Vec<(reset::Kind, Regmap), MAX_RESETS>,
     has_psci_node: bool,
+    /// A memory node without memory.
+    empty_memory: Option<NodeRef<'dt>>,
 }
 
 struct Gic<'dt> {
@@ -69,7 +79,8 @@ impl<'dt> Reader<'dt> {
                 console: None,
                 psci: None,
                 timer: Timer::default(),
-                bcm2835_pm: None,
+                resets: Vec::new(),
+                watchdogs: Vec::new(),
                 bootargs: None,
                 initrd: None,
                 rng_seed: &[],
@@ -79,6 +90,8 @@ impl<'dt> Reader<'dt> {
             gic: None,
             timer: None,
             pass_through: Vec::new(),
+            resets: Vec::new(),
+            empty_memory: None,
             has_psci_node: false,
         }
     }
@@ -106,6 +119,14 @@ impl<'dt> Reader<'dt> {
             (2, b"cpus") if node.device_type() == b"cpu" => return self.cpu(node),
             _ => {}
         }
+        if let Some((kind, regmap)) = ResetInfo::from_node(node) {
+            // A fifth one would be one more than any known board has.
+            let _ = self.resets.push((kind, regmap));
+        }
+        if let Some(watchdog) = WatchdogInfo::from_node(node) {
+            // Likewise a ninth.
+            let _ = self.board.watchdogs.push(watchdog);
+        }
         for compatible in node.compatible() {
             match compatible {
                 b"arm,gic-400" | b"arm,cortex-a15-gic" | b"arm,cortex-a7-gic" | b"qcom,msm-qgic2" => {
@@ -117,7 +138,6 @@ impl<'dt> Reader<'dt> {
                 }
                 b"arm,armv8-timer" | b"arm,armv7-timer" => return self.timer(node),
                 b"arm,psci" | b"arm,psci-0.2" | b"arm,psci-1.0" => return self.psci(node),
-                b"brcm,bcm2835-pm" | b"brcm,bcm2835-pm-wdt" => return self.board.bcm2835_pm = node.region(0),
                 // i.MX 8M: the general power controller's interrupt part (Linux "fsl,imx-gpcv2" binding).
                 b"fsl,imx8mq-gpc" | b"fsl,imx7d-gpc" => {
                     // A third one would only cost its devices their interrupt number.
@@ -130,11 +150,33 @@ impl<'dt> Reader<'dt> {
     }
 
     fn memory(&mut self, node: &Node<'_, 'dt>) {
-        for region in (0..node.region_count()).filter_map(|index| node.region(index)) {
-            if region.size > 0 && self.board.memory.push(region).is_err() {
+        let regions = || (0..node.region_count()).filter_map(|index| node.region(index));
+        let mut regions = regions().filter(|region| region.size > 0).peekable();
+        if regions.peek().is_none() {
+            self.empty_memory = Some(node.reference());
+        }
+        for region in regions {
+            if self.board.memory.push(region).is_err() {
                 return self.problem(Some(node.reference()), ProblemKind::TooMuchMemory);
             }
         }
+    }
+
+    /// Looks up the system controllers that nodes refer to.
+    fn find_registers_of_resets(&mut self, walk: &mut Walk<'dt>) -> Result<(), DtError> {
+        for (kind, regmap) in self.resets.clone() {
+            let block = match regmap {
+                Regmap::Here(block) => Some(block),
+                Regmap::Of(phandle) => {
+                    walk.find_by_phandle(phandle)?.and_then(|node| reset::Block::of_node(&node))
+                }
+            };
+            if let Some(info) = block.and_then(|block| ResetInfo::new(kind, block)) {
+                // Has room: both lists are of one size.
+                let _ = self.board.resets.push(info);
+            }
+        }
+        Ok(())
     }
 
     /// A child of `/reserved-memory`. One with `size` only asks an operating system to choose a place: not for us.
@@ -225,9 +267,7 @@ impl<'dt> Reader<'dt> {
 
     /// Decodes what waited for the GIC and notes what never came.
     fn finish(&mut self, console: Option<Console<'dt>>) {
-        if self.board.memory.is_empty() {
-            self.problem(None, ProblemKind::NoMemory);
-        }
+        self.memory_problems();
         if self.board.cpus.is_empty() {
             self.problem(None, ProblemKind::NoCpus);
         }
@@ -248,6 +288,23 @@ impl<'dt> Reader<'dt> {
         match console {
             Some(console) => self.console(&console, &controller),
             None => self.problem(None, ProblemKind::NoConsole),
+        }
+    }
+
+    /// What is wrong about memory, and about a bundle outside of it: there may be nothing at its addresses, or
+    /// something worse.
+    fn memory_problems(&mut self) {
+        if self.board.memory.is_empty() {
+            return match self.empty_memory {
+                Some(node) => self.problem(Some(node), ProblemKind::EmptyMemory),
+                None => self.problem(None, ProblemKind::NoMemory),
+            };
+        }
+        if let Some(initrd) = self.board.initrd
+            && !covers(&self.board.memory, initrd)
+        {
+            self.board.initrd = None;
+            self.problem(None, ProblemKind::InitrdOutsideMemory(initrd));
         }
     }
 
@@ -307,6 +364,18 @@ impl<'dt> Reader<'dt> {
             *last = problem;
         }
     }
+}
+
+/// Whether all of `wanted` is in `memory`, be it in several pieces.
+fn covers(memory: &[Region], wanted: Region) -> bool {
+    let mut at = wanted.base;
+    while at < wanted.end() {
+        match memory.iter().find(|region| (region.base..region.end()).contains(&at)) {
+            Some(region) => at = region.end(),
+            None => return false,
+        }
+    }
+    true
 }
 
 fn gic_v2(node: &Node<'_, '_>) -> Option<GicInfo> {

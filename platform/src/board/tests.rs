@@ -160,7 +160,7 @@ fn addresses_behind_ranges_are_physical() {
     let board = read(&blob);
     assert!(matches!(board.gic, Some(GicInfo::V2 { hyp: Region { base: 0xff84_4000, .. }, .. })));
     assert_eq!(board.console.map(|console| console.base), Some(0xfe21_5040));
-    assert_eq!(board.bcm2835_pm, Some(region(0xfe10_0000, 0x114)));
+    assert_eq!(board.watchdogs.first().map(|pm| pm.registers), Some(region(0xfe10_0000, 0x114)));
 }
 
 #[test]
@@ -222,6 +222,64 @@ fn several_memory_nodes_with_several_ranges_are_all_kept() {
 }
 
 #[test]
+fn a_memory_node_left_to_the_firmware_is_named() {
+    let blob = TreeBuilder::new()
+        .begin("memory@0")
+        .text("device_type", "memory")
+        .cells("reg", &[0, 0, 0, 0])
+        .build();
+    let board = read(&blob);
+    assert!(lines(&board).iter().any(|line| line.starts_with("/memory@0: no memory: the size")), "{board:?}");
+    assert!(board.problems().all(|problem| problem.kind != ProblemKind::NoMemory));
+}
+
+#[test]
+fn an_empty_memory_node_beside_another_is_no_problem() {
+    let blob = TreeBuilder::new()
+        .begin("memory@0")
+        .text("device_type", "memory")
+        .cells("reg", &[0, 0, 0, 0])
+        .end()
+        .begin("memory@80000000")
+        .text("device_type", "memory")
+        .cells("reg", &[0, 0x8000_0000, 0, 0x1000])
+        .build();
+    assert!(read(&blob).problems().all(|problem| problem.kind != ProblemKind::EmptyMemory));
+}
+
+/// Memory in two pieces that touch, and one apart; a bundle from `start` to `end`.
+fn with_initrd(start: u32, end: u32) -> (Option<Region>, Vec<ProblemKind<'static>>) {
+    let blob = TreeBuilder::new()
+        .begin("chosen")
+        .cells("linux,initrd-start", &[start])
+        .cells("linux,initrd-end", &[end])
+        .end()
+        .begin("memory@1000")
+        .text("device_type", "memory")
+        .cells("reg", &[0, 0x2000, 0, 0x1000, 0, 0x1000, 0, 0x1000, 0, 0x8000, 0, 0x1000])
+        .build();
+    let board = read(&blob);
+    let problems = board.problems().filter_map(|problem| match problem.kind {
+        ProblemKind::InitrdOutsideMemory(region) => Some(ProblemKind::InitrdOutsideMemory(region)),
+        _ => None,
+    });
+    (board.initrd, problems.collect())
+}
+
+#[test]
+fn an_initrd_may_lie_across_neighbouring_memory() {
+    assert_eq!(with_initrd(0x1800, 0x3000), (Some(region(0x1800, 0x1800)), Vec::new()));
+}
+
+#[test]
+fn an_initrd_that_is_not_all_in_memory_is_not_used() {
+    for (start, end) in [(0x3000, 0x3800), (0x2000, 0x3001), (0x2800, 0x8800), (0xfff, 0x2000)] {
+        let problem = ProblemKind::InitrdOutsideMemory(region(start.into(), (end - start).into()));
+        assert_eq!(with_initrd(start, end), (None, Vec::from([problem])));
+    }
+}
+
+#[test]
 fn what_an_empty_tree_lacks_is_listed() {
     let blob = TreeBuilder::new().build();
     let board = read(&blob);
@@ -269,6 +327,14 @@ fn interrupts_pass_through_the_imx_power_controller() {
         .build();
     let console = read(&blob).console.expect("has a console");
     assert_eq!(console.interrupt, Some((IntId::spi(26), Trigger::Level)));
+}
+
+#[test]
+fn a_command_line_that_is_no_text_is_ignored_and_named() {
+    let blob = TreeBuilder::new().begin("chosen").bytes("bootargs", &[0xff, 0xfe, 0]).build();
+    let board = read(&blob);
+    assert_eq!(board.bootargs, None);
+    assert!(board.problems().any(|problem| problem.kind == ProblemKind::BootargsNotText));
 }
 
 #[test]

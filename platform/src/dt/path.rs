@@ -29,6 +29,21 @@ impl<'dt> Walk<'dt> {
     }
 }
 
+impl<'dt> Walk<'dt> {
+    /// Moves to the node that others refer to as `phandle`.
+    pub fn find_by_phandle(&mut self, phandle: u32) -> Result<Option<Node<'_, 'dt>>, DtError> {
+        self.root()?;
+        while let Some(node) = self.advance()? {
+            if node.phandle() == Some(phandle) {
+                // The borrow of `node` ends here; the walk still stands on it.
+                break;
+            }
+        }
+        let node = self.node();
+        Ok(node.filter(|node| node.phandle() == Some(phandle)))
+    }
+}
+
 /// A node remembered by its place in the structure block. Prints as its path.
 #[derive(Clone, Copy)]
 pub struct NodeRef<'dt> {

@@ -5,6 +5,8 @@
 //! `device_type`. Anything else is looked up on demand by going over that one node's properties again. Properties
 //! precede children (Devicetree Specification, "Structure Block"), so a frame is complete before a child is seen.
 
+use crate::mmio::ByteOrder;
+
 use super::{
     DtError, Interrupts, NodeRef, Strings, Tree,
     token::{Token, Tokens},
@@ -268,6 +270,12 @@ impl<'dt> Node<'_, 'dt> {
         self.parents.last().map_or(&[], |parent| parent.name)
     }
 
+    /// The node that this one is a child of; `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
+        let (frame, parents) = self.parents.split_last()?;
+        Some(Self { tree: self.tree, frame, parents })
+    }
+
     /// Remembers this node without borrowing the walk.
     pub fn reference(&self) -> NodeRef<'dt> {
         NodeRef::new(*self.tree, self.frame.offset)
@@ -335,6 +343,11 @@ impl<'dt> Node<'_, 'dt> {
     /// The number other nodes refer to this one by.
     pub fn phandle(&self) -> Option<u32> {
         word(self.property(b"phandle").or_else(|| self.property(b"linux,phandle"))?, 0)
+    }
+
+    /// How the bytes of the device's registers are arranged.
+    pub fn byte_order(&self) -> ByteOrder {
+        if self.property(b"big-endian").is_some() { ByteOrder::Big } else { ByteOrder::Little }
     }
 
     fn bus_region(&self, index: usize) -> Option<Region> {

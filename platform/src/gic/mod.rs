@@ -4,8 +4,9 @@
 //! registers (GICH). [`v3`] has distributor and redistributors (GICR) here; its CPU interfaces are system registers,
 //! which are not this crate's business.
 //!
-//! EL2 uses one priority for everything and an end-of-interrupt that only drops the priority, so that a guest can
-//! deactivate what is linked to one of its own interrupts.
+//! EL2 never nests, so priorities only say what it takes first: everything has one, and what may be late has one below
+//! it ([`Priority`]). The end of interrupt only drops the priority, so that a guest can deactivate what is linked to one
+//! of its own interrupts.
 //!
 //! **Groups.** EL2 is non-secure software and takes interrupts as IRQ. Where EL3 exists, what it left to us is in
 //! group 1 already and the group registers ignore our writes. Where there is no second security state (QEMU without
@@ -18,12 +19,28 @@ pub mod v3;
 
 use crate::{dt::Trigger, intid::IntId, mmio::Registers};
 
-/// Priority of every interrupt that EL2 takes: the middle of the range, which is unmasked with any number of
-/// priority bits.
-const PRIORITY: u8 = 0x80;
+/// Which of several pending interrupts is taken first. Among equals it is the one with the lowest number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// What every interrupt has that was not given another.
+    Usual,
+    /// Below that.
+    Late,
+}
 
-/// [`PRIORITY`] in each byte of a word.
-const PRIORITIES: u32 = u32::from_ne_bytes([PRIORITY; 4]);
+impl Priority {
+    /// The value in a priority register. Both are in the middle of the range, so that they are unmasked and differ with
+    /// any number of priority bits: with the fewest that non-secure software may see, four, and even with three.
+    const fn bits(self) -> u8 {
+        match self {
+            Self::Usual => 0x80,
+            Self::Late => 0xa0,
+        }
+    }
+}
+
+/// [`Priority::Usual`] in each byte of a word.
+const PRIORITIES: u32 = u32::from_ne_bytes([Priority::Usual.bits(); 4]);
 
 /// Whether an interrupt counts as active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +94,19 @@ fn quiet(block: Registers, bank: usize, group: u32) {
     for word in 0..8 {
         block.write32(offset::IPRIORITYR + 32 * bank + 4 * word, PRIORITIES);
     }
+}
+
+/// Sets the priority of `intid` in the distributor or SGI_base `block`.
+fn set_priority(block: Registers, intid: IntId, priority: Priority) {
+    block.write8(offset::IPRIORITYR + intid.raw() as usize, priority.bits());
+}
+
+/// Makes `intid` count as active or not, in the distributor or SGI_base `block`, and reads it back: only then has the
+/// write arrived. Whoever depends on it waits for that with a barrier.
+fn set_active(block: Registers, intid: IntId, active: Active) {
+    let (register, mask) = bit(active.bank(), intid);
+    block.write32(register, mask);
+    block.read32(register);
 }
 
 /// Sets how `intid` signals, in the distributor or SGI_base `block`; it must be off. PPIs and SGIs that are wired one

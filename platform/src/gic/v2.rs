@@ -3,7 +3,7 @@
 //! [`Gic`] is shared by all CPUs: the blocks of the CPU interface and the virtual interface are at one address and
 //! show each CPU its own, as do the distributor's registers of the private interrupts.
 
-use super::{Active, PRIORITY, banks, bit, offset, quiet, set_trigger};
+use super::{Active, Priority, banks, bit, offset, quiet, set_active, set_priority, set_trigger};
 use crate::{dt::Trigger, intid::IntId, mmio::Registers};
 
 /// IGROUPR: all in group 0; see the parent module for why. Where EL3 exists this is ignored.
@@ -104,6 +104,11 @@ impl Gic {
         self.distributor.write32(register, mask);
     }
 
+    /// Sets an interrupt's priority: a shared one's, or that of a private one of the CPU that this runs on.
+    pub fn set_priority(&self, intid: IntId, priority: Priority) {
+        set_priority(self.distributor, intid, priority);
+    }
+
     /// Sets how an interrupt signals; do this before it is enabled.
     pub fn set_trigger(&self, intid: IntId, trigger: Trigger) {
         set_trigger(self.distributor, intid, trigger);
@@ -112,7 +117,7 @@ impl Gic {
     /// Enables a shared interrupt and sends it to the CPU that this runs on.
     pub fn enable_shared_here(&self, intid: IntId) {
         self.distributor.write8(gicd::ITARGETSR + intid.raw() as usize, self.own_target());
-        self.distributor.write8(offset::IPRIORITYR + intid.raw() as usize, PRIORITY);
+        self.set_priority(intid, Priority::Usual);
         self.enable(intid);
     }
 
@@ -132,8 +137,7 @@ impl Gic {
 
     /// Makes a private interrupt of this CPU count as active or not.
     pub fn set_active(&self, intid: IntId, active: Active) {
-        let (register, mask) = bit(active.bank(), intid);
-        self.distributor.write32(register, mask);
+        set_active(self.distributor, intid, active);
     }
 
     /// Takes the pending interrupt of highest priority: GICC_IAR, raw. The low
@@ -257,6 +261,17 @@ mod tests {
             (gicd.read32(0x41c), gicd.read32(0x420), gicd.read32(0x43c)),
             (0, 0x8080_8080, 0x8080_8080)
         );
+    }
+
+    #[test]
+    fn an_interrupt_that_may_be_late_is_below_the_others_and_unmasked() {
+        let mut fake = Fake::new(3);
+        fake.gic().init_cpu();
+        fake.gic().set_priority(IntId::ppi(10), Priority::Late);
+        let gicd = fake.distributor.registers();
+        assert_eq!(gicd.read32(0x418), 0x80a0_8080);
+        let mask = fake.cpu.registers().read32(0x004);
+        assert!(mask > 0xa0, "priorities below {mask:#x} pass");
     }
 
     #[test]

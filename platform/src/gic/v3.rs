@@ -3,7 +3,7 @@
 //! The [`Distributor`] is shared; each CPU has its own [`Redistributor`], found by the CPU's affinity among the frames
 //! of several ranges. LPIs are not used.
 
-use super::{Active, PRIORITY, banks, bit, offset, quiet, set_trigger};
+use super::{Active, Priority, banks, bit, offset, quiet, set_active, set_priority, set_trigger};
 use crate::{dt::Trigger, intid::IntId, mmio::Registers};
 
 /// IGROUPR: all in group 1; see the parent module for why. Where EL3 exists this is ignored.
@@ -73,7 +73,7 @@ impl Distributor {
     /// Enables an SPI and sends it to the CPU with affinity `mpidr`.
     pub fn enable(&self, intid: IntId, mpidr: u64) {
         let gicd = self.registers;
-        gicd.write8(offset::IPRIORITYR + intid.raw() as usize, PRIORITY);
+        set_priority(gicd, intid, Priority::Usual);
         gicd.write64(IROUTER + 8 * intid.raw() as usize, mpidr & AFFINITY);
         let (register, mask) = bit(offset::ISENABLER, intid);
         gicd.write32(register, mask);
@@ -167,8 +167,12 @@ impl Redistributor {
 
     /// Makes an SGI or PPI of this CPU count as active or not.
     pub fn set_active(&self, intid: IntId, active: Active) {
-        let (register, mask) = bit(active.bank(), intid);
-        self.sgi_base.write32(register, mask);
+        set_active(self.sgi_base, intid, active);
+    }
+
+    /// Sets the priority of an SGI or PPI of this CPU.
+    pub fn set_priority(&self, intid: IntId, priority: Priority) {
+        set_priority(self.sgi_base, intid, priority);
     }
 
     fn wait_for_write(&self) {
@@ -258,6 +262,16 @@ mod tests {
         assert_eq!(all.read32(0x14), 0);
         assert_eq!((all.read32(0x1_0180), all.read32(0x1_0080)), (u32::MAX, u32::MAX));
         assert_eq!((all.read32(0x1_0400), all.read32(0x1_041c)), (0x8080_8080, 0x8080_8080));
+    }
+
+    #[test]
+    fn a_private_interrupt_that_may_be_late_is_below_its_neighbours() {
+        let mut block = FakeRegisters::new(PAIR);
+        let (registers, sgi_base) = (block.registers(), block.registers().skip(gicr::FRAME));
+        let redistributor = Redistributor { registers, sgi_base };
+        redistributor.init();
+        redistributor.set_priority(IntId::ppi(10), Priority::Late);
+        assert_eq!(sgi_base.read32(0x418), 0x80a0_8080);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod imx;
 mod lpuart;
 mod ns16550;
 mod pl011;
+pub mod well_known;
 
 use crate::{
     dt::{Node, Trigger, word},
@@ -76,6 +77,19 @@ impl Kind {
             b"cdns,uart-r1p8" | b"cdns,uart-r1p12" | b"xlnx,xuartps" => Self::Cadence,
             _ => return None,
         })
+    }
+
+    /// What a person calls it; [`Self::of_name`] knows all but the spacings that no name is for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pl011 => "pl011",
+            Self::Bcm2835Aux => "bcm2835-aux",
+            Self::Imx => "imx",
+            Self::Lpuart => "lpuart",
+            Self::Ns16550(Spacing { width: Width::Byte, .. }) => "ns16550",
+            Self::Ns16550(Spacing { width: Width::Word, .. }) => "ns16550-32",
+            Self::Cadence => "cadence",
+        }
     }
 
     /// The kind that a person means by `name` on the command line.
@@ -224,5 +238,63 @@ impl Uart {
             Self::Lpuart(uart) => uart.acknowledge(),
             Self::Cadence(uart) => uart.acknowledge(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dt::testing::TreeBuilder, mmio::fake::FakeRegisters};
+
+    /// What a node with this `compatible` is taken for.
+    fn name_of(compatible: &str) -> Option<&'static str> {
+        let blob = TreeBuilder::new()
+            .begin("chosen")
+            .text("stdout-path", "/serial@1000")
+            .end()
+            .begin("serial@1000")
+            .text("compatible", compatible)
+            .cells("reg", &[0, 0x1000, 0, 0x1000])
+            .build();
+        early::find(&blob).map(|info| info.kind.name())
+    }
+
+    #[test]
+    fn the_uarts_of_the_boards_are_known_by_their_nodes() {
+        for (compatible, name) in [
+            ("arm,pl011\0arm,primecell", "pl011"),
+            ("brcm,bcm2835-aux-uart", "bcm2835-aux"),
+            ("fsl,imx8mp-uart\0fsl,imx6q-uart", "imx"),
+            ("fsl,imx93-lpuart\0fsl,imx8ulp-lpuart\0fsl,imx7ulp-lpuart", "lpuart"),
+            ("fsl,ns16550\0ns16550a", "ns16550"),
+            ("xlnx,zynqmp-uart\0cdns,uart-r1p12", "cadence"),
+        ] {
+            assert_eq!(name_of(compatible), Some(name), "{compatible:?}");
+        }
+        assert_eq!(name_of("vendor,unknown-uart"), None);
+    }
+
+    /// Registers of a UART of `kind`, with its receive interrupt enabled and then disabled: what was written.
+    fn receive_interrupt(kind: Kind, register: usize) -> (u32, u32) {
+        let mut block = FakeRegisters::new(BLOCK as usize);
+        let registers = block.registers();
+        let uart = Uart::new(&UartInfo { kind, base: 0, interrupt: None, clock: None }, registers);
+        uart.set_rx_interrupt(Interrupt::Enabled);
+        let enabled = registers.read32(register);
+        uart.set_rx_interrupt(Interrupt::Disabled);
+        (enabled, registers.read32(register))
+    }
+
+    #[test]
+    fn every_kind_has_a_receive_interrupt() {
+        let fsl = Kind::Ns16550(Spacing { width: Width::Byte, shift: 0 });
+        assert_eq!(receive_interrupt(Kind::Pl011, 0x38), (0x50, 0));
+        assert_eq!(receive_interrupt(Kind::Bcm2835Aux, 0x04), (0x5, 0));
+        assert_eq!(receive_interrupt(Kind::Imx, 0x8c), (0x1, 0));
+        assert_eq!(receive_interrupt(Kind::Lpuart, 0x18), (0x20_0000, 0));
+        assert_eq!(receive_interrupt(fsl, 0x00), (0x500, 0));
+        // By one register on, by another off.
+        assert_eq!(receive_interrupt(Kind::Cadence, 0x08), (0x1, 0x1));
+        assert_eq!(receive_interrupt(Kind::Cadence, 0x0c), (0, 0x1));
     }
 }

@@ -109,8 +109,8 @@ fn address(index: usize) -> TableAddr {
     TableAddr::allocated(PhysAddr::new((index as u64 + 1) * SIZE))
 }
 
-/// What one CPU does.
-type Program<const TABLES: usize> = fn(&World<TABLES>, Participant<'_>);
+/// What one CPU does. It remains registered afterwards.
+type Program<const TABLES: usize> = fn(&World<TABLES>, &Participant<'_>);
 
 /// Runs these programs at once, each on a CPU of its own, and then settles.
 fn run<const TABLES: usize, const CPUS: usize>(world: World<TABLES>, programs: [Program<TABLES>; CPUS]) {
@@ -127,7 +127,13 @@ fn start<const TABLES: usize>(
     program: Program<TABLES>,
 ) -> thread::JoinHandle<()> {
     let world = world.clone();
-    thread::spawn(move || program(&world, world.epochs.register().expect("few CPUs")))
+    thread::spawn(move || {
+        let cpu = world.epochs.register().expect("few CPUs");
+        program(&world, &cpu);
+        // Leaving would tell others that we are done, and that is not what
+        // the models are to rely on.
+        core::mem::forget(cpu);
+    })
 }
 
 /// Tables that are linked, in epoch zero.
@@ -157,6 +163,27 @@ fn global_epoch_is_at_most_one_beyond_a_pin() {
 }
 
 #[test]
+fn slow_advance_does_not_turn_back_the_epoch() {
+    model(2, || {
+        run(
+            world::<0>(),
+            [
+                |world, _| {
+                    let _ = world.epochs.try_advance();
+                },
+                |world, cpu| {
+                    for _ in 0..2 {
+                        let _ = world.epochs.try_advance();
+                    }
+                    let guard = cpu.pin();
+                    assert!(world.epochs.of_unlinked() >= guard.epoch());
+                },
+            ],
+        );
+    });
+}
+
+#[test]
 fn table_is_not_freed_under_a_reader() {
     model(4, || {
         run(
@@ -166,7 +193,7 @@ fn table_is_not_freed_under_a_reader() {
                 |world, cpu| {
                     world.remove(&cpu.pin(), 0);
                     for _ in 0..3 {
-                        world.collect(&cpu);
+                        world.collect(cpu);
                     }
                 },
             ],
@@ -185,7 +212,7 @@ fn table_is_not_freed_under_either_of_two_readers() {
                 |world, cpu| {
                     world.remove(&cpu.pin(), 0);
                     for _ in 0..3 {
-                        world.collect(&cpu);
+                        world.collect(cpu);
                     }
                 },
             ],
@@ -195,18 +222,20 @@ fn table_is_not_freed_under_either_of_two_readers() {
 
 #[test]
 fn reader_that_is_ahead_of_the_remover_is_waited_for() {
-    // The reader can be pinned one epoch later than the remover and still find
-    // the table.
-    model(2, || {
+    // The remover is pinned before all this, and need not see that the reader
+    // moves the epoch on before it finds the table.
+    model(3, || {
         let world = Arc::new(world::<1>());
         let remover = world.epochs.register().expect("few CPUs");
         let guard = remover.pin();
-        world.epochs.try_advance().expect("everybody is here");
         let cpus: [Program<1>; 2] = [
-            |world, cpu| world.read(&cpu.pin(), 0),
+            |world, cpu| {
+                let _ = world.epochs.try_advance();
+                world.read(&cpu.pin(), 0);
+            },
             |world, cpu| {
                 for _ in 0..3 {
-                    world.collect(&cpu);
+                    world.collect(cpu);
                 }
             },
         ];
@@ -218,6 +247,56 @@ fn reader_that_is_ahead_of_the_remover_is_waited_for() {
         }
         drop(remover);
         world.settle();
+    });
+}
+
+/// The reader found the table in epoch zero, in which it was then removed. Now
+/// it is epoch one, and the reader looks into the table, unpins and does what
+/// `next` says, while the programs run.
+fn run_beside_a_late_reader<const CPUS: usize>(next: fn(&Participant<'_>), programs: [Program<1>; CPUS]) {
+    let world = Arc::new(world());
+    let reader = world.epochs.register().expect("few CPUs");
+    let guard = reader.pin();
+    let remover = world.epochs.register().expect("few CPUs");
+    world.remove(&remover.pin(), 0);
+    drop(remover);
+    world.epochs.try_advance().expect("everybody is here");
+    let cpus = programs.map(|program| start(&world, program));
+    world.frames[0].look();
+    drop(guard);
+    next(&reader);
+    for cpu in cpus {
+        cpu.join().expect("a CPU");
+    }
+    drop(reader);
+    world.settle();
+}
+
+#[test]
+fn advance_passes_on_what_the_reader_did() {
+    model(3, || {
+        run_beside_a_late_reader(
+            |_| {},
+            [
+                |world, _| {
+                    let _ = world.epochs.try_advance();
+                },
+                |world, cpu| world.collect(cpu),
+            ],
+        );
+    });
+}
+
+#[test]
+fn later_pin_passes_on_what_was_done_under_the_one_before() {
+    model(3, || {
+        run_beside_a_late_reader(
+            |reader| drop(reader.pin()),
+            [|world, cpu| {
+                world.collect(cpu);
+                world.collect(cpu);
+            }],
+        );
     });
 }
 
@@ -235,10 +314,10 @@ fn reader_that_pins_again_and_again_is_waited_for_each_time() {
                 |world, cpu| {
                     for index in 0..2 {
                         world.remove(&cpu.pin(), index);
-                        world.collect(&cpu);
+                        world.collect(cpu);
                     }
-                    world.collect(&cpu);
-                    world.collect(&cpu);
+                    world.collect(cpu);
+                    world.collect(cpu);
                 },
             ],
         );
@@ -262,7 +341,7 @@ fn inner_guard_does_not_end_the_pin() {
                 |world, cpu| {
                     world.remove(&cpu.pin(), 0);
                     for _ in 0..3 {
-                        world.collect(&cpu);
+                        world.collect(cpu);
                     }
                 },
             ],
@@ -276,11 +355,11 @@ fn cpu_that_leaves_and_comes_back_is_seen() {
         run(
             world::<2>(),
             [
-                |world, cpu| {
-                    world.read(&cpu.pin(), 0);
-                    drop(cpu);
-                    let cpu = world.epochs.register().expect("there was room before");
-                    world.read(&cpu.pin(), 1);
+                |world, _| {
+                    for index in 0..2 {
+                        let cpu = world.epochs.register().expect("few CPUs");
+                        world.read(&cpu.pin(), index);
+                    }
                 },
                 |world, cpu| {
                     let guard = cpu.pin();
@@ -288,7 +367,7 @@ fn cpu_that_leaves_and_comes_back_is_seen() {
                     world.remove(&guard, 1);
                     drop(guard);
                     for _ in 0..3 {
-                        world.collect(&cpu);
+                        world.collect(cpu);
                     }
                 },
             ],
@@ -308,8 +387,8 @@ fn two_collectors_free_each_table_once() {
         world.epochs.try_advance().expect("nobody is pinned");
         drop(cpu);
         let collect_twice: Program<3> = |world, cpu| {
-            world.collect(&cpu);
-            world.collect(&cpu);
+            world.collect(cpu);
+            world.collect(cpu);
         };
         run(world, [collect_twice; 2]);
     });
@@ -334,7 +413,7 @@ fn collector_and_remover_do_not_share_a_list() {
                     world.remove(&guard, 1);
                 },
                 |world, cpu| world.read(&cpu.pin(), 1),
-                |world, cpu| world.collect(&cpu),
+                |world, cpu| world.collect(cpu),
             ],
         );
     });
@@ -351,7 +430,7 @@ fn slots_run_over_without_harm() {
                     |world, cpu| {
                         world.remove(&cpu.pin(), 0);
                         for _ in 0..3 {
-                            world.collect(&cpu);
+                            world.collect(cpu);
                         }
                     },
                 ],

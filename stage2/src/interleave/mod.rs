@@ -6,6 +6,7 @@
 //! here and nowhere else.
 //!
 //! * `epochs`: pins, advances, and tables that are retired and collected.
+//! * `operations`: whole operations on one space, with tables of two entries.
 //! * `../invalidate/interleave.rs`: faults against invalidations, beside the
 //!   private halves of the protocol that its mutants are made of.
 //!
@@ -14,6 +15,8 @@
 //! pre-empted; `LOOM_MAX_PREEMPTIONS=4` lifts the limit to four, and takes hours.
 
 mod epochs;
+mod memory;
+mod operations;
 
 /// Runs `body` in every order of its threads' accesses, with this many
 /// pre-emptions at most unless the environment says otherwise.

@@ -3,10 +3,10 @@
 
 use std::ops::Deref;
 
-use stage2::epoch::{Epochs, Participant};
+use stage2::epoch::{Epochs, Guard, Participant};
 use stage2::{
-    Attributes, Features, Geometry, IpaRange, Ipa, Maintenance, MapError, Mapping, Permissions, PhysAddr, Space,
-    TableMemory,
+    Attributes, Features, Geometry, Ipa, IpaRange, Leaf, Maintenance, MapError, Mapping, Permissions,
+    PhysAddr, Pte, Space, TableMemory,
 };
 
 /// Epochs that live as long as the tests.
@@ -56,6 +56,27 @@ impl<'m, M: TableMemory> Lone<'m, M> {
 
     pub(crate) fn leaves(&self, range: IpaRange) -> impl Iterator<Item = Mapping> {
         self.space.leaves(&self.cpu.pin(), range).collect::<Vec<_>>().into_iter()
+    }
+
+    /// A guard of the CPU, for operations that have no shorthand here.
+    pub(crate) fn pin(&self) -> Guard<'_> {
+        self.cpu.pin()
+    }
+
+    /// The leaf that translates `ipa`.
+    pub(crate) fn leaf_at(&self, ipa: Ipa) -> Option<Leaf> {
+        match self.space.entry(&self.pin(), ipa)?.pte() {
+            Pte::Leaf(leaf) => Some(leaf),
+            _ => None,
+        }
+    }
+
+    /// Changes the leaf that translates `ipa` in place.
+    pub(crate) fn update(&self, ipa: Ipa, change: impl FnOnce(Leaf) -> Leaf) {
+        let guard = self.pin();
+        let entry = self.space.entry(&guard, ipa).unwrap();
+        let Pte::Leaf(leaf) = entry.pte() else { panic!("{ipa} is not mapped") };
+        entry.try_update(change(leaf)).unwrap();
     }
 
     /// Frees all tables that left the tree, and says how many.

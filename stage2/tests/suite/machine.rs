@@ -23,7 +23,7 @@ use stage2::table::Store;
 use crate::kit::{Lone, epochs};
 use stage2::{
     Descriptor, Features, Format, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, Mapping, PaSize,
-    PhysAddr, Pte, Stale, TableMemory,
+    PhysAddr, Pte, Stale, Successor, TableMemory,
 };
 
 const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
@@ -32,6 +32,10 @@ const ARENA_BASE: PhysAddr = PhysAddr::new(0x1_0000_0000);
 /// S2AP, AF, DBM, XN and software bits. Written out here once more, from the
 /// manual, so that the model does not trust the crate about it.
 const MAY_DIFFER: u64 = 0xc0 | 1 << 10 | 1 << 51 | 0b11 << 53 | 0b1111 << 55;
+
+const MEMATTR: u64 = 0b1111 << 2;
+const WRITE: u64 = 1 << 7;
+const DBM: u64 = 1 << 51;
 
 /// Which words are leaves and which are tables; all spaces here agree on it.
 const FORMAT: Format = match Geometry::new(Granule::Kib4, 40, PaSize::Bits48) {
@@ -47,6 +51,7 @@ pub(crate) struct Counts {
     pub(crate) publish: usize,
     pub(crate) leaf: usize,
     pub(crate) range: usize,
+    pub(crate) local: usize,
     pub(crate) all: usize,
 }
 
@@ -111,6 +116,9 @@ pub(crate) struct Machine {
     cached: RefCell<Descriptors>,
     /// Whether a valid descriptor was stored that is not published.
     unpublished: Cell<bool>,
+    /// Memory that holds the same as other memory: which of the two a leaf
+    /// leads to makes no difference, as long as neither can be written to.
+    identical: Cell<Option<(PhysAddr, PhysAddr)>>,
     violations: RefCell<Vec<String>>,
 }
 
@@ -124,6 +132,7 @@ impl Machine {
             reachable: RefCell::default(),
             cached: RefCell::default(),
             unpublished: Cell::new(false),
+            identical: Cell::new(None),
             violations: RefCell::default(),
         }
     }
@@ -131,6 +140,21 @@ impl Machine {
     /// Lets this many more allocations succeed.
     pub(crate) fn allow_allocations(&self, count: usize) {
         self.allocations_left.set(count);
+    }
+
+    /// From now on, both pages or blocks hold the same.
+    pub(crate) fn contents_are_identical(&self, a: PhysAddr, b: PhysAddr) {
+        self.identical.set(Some((a, b)));
+    }
+
+    /// Whether it makes no difference which of these leaves a TLB uses.
+    fn are_interchangeable(&self, a: Pte, b: Pte) -> bool {
+        let (Pte::Leaf(a), Pte::Leaf(b)) = (a, b) else { return false };
+        let read_only = [a, b].iter().all(|leaf| leaf.encode().bits() & (WRITE | DBM) == 0);
+        let places = (a.output(), b.output());
+        read_only
+            && (a.encode().bits() ^ b.encode().bits()) & MEMATTR == 0
+            && self.identical.get().is_some_and(|(x, y)| places == (x, y) || places == (y, x))
     }
 
     /// Another CPU than that of a [`Lone`] space.
@@ -164,18 +188,22 @@ impl Machine {
         assert!(!self.is_unpublished(), "a new descriptor was never published");
     }
 
-    /// Fails the test if a TLB might hold anything that `space` does not say.
+    /// Fails the test if a TLB might hold anything that `space` does not say,
+    /// except that something old is young: nobody relies on that.
     #[track_caller]
     pub(crate) fn check_coherent(&self, space: &Lone<'_, Self>) {
         for (ipa, level, descriptor) in self.cached.borrow().iter() {
-            let Pte::Leaf(leaf) = Pte::decode(descriptor, level, space.format()) else { continue };
+            let Pte::Leaf(leaf) = decode_in(descriptor, level, space.format()) else { continue };
             let cached = Mapping {
                 range: IpaRange::new(ipa, size(level)).unwrap(),
                 output: leaf.output(),
                 attributes: leaf.attributes(),
                 young: leaf.is_young(),
+                dirty: leaf.dirty(),
             };
-            assert_eq!(space.lookup(ipa), Some(cached), "memory disagrees with what a TLB might hold");
+            let said =
+                space.lookup(ipa).map(|said| Mapping { young: cached.young, dirty: cached.dirty, ..said });
+            assert_eq!(said, Some(cached), "memory disagrees with what a TLB might hold");
         }
     }
 
@@ -193,15 +221,20 @@ impl Machine {
         let range = IpaRange::new(ipa, size(level)).unwrap();
         for held_level in LEVELS {
             for (_, held) in self.cached.borrow().overlapping(held_level, range) {
-                if conflicts((held_level, held), (level, new)) {
+                let interchangeable =
+                    || self.are_interchangeable(decode(held, held_level), decode(new, level));
+                if conflicts((held_level, held), (level, new)) && !interchangeable() {
                     let number = held_level.number();
                     self.violation(format!("{new:?} for {range} made beside {held:?} at level {number}"));
                 }
             }
         }
         self.reachable.borrow_mut().insert(ipa, level, new);
-        self.cached.borrow_mut().insert(ipa, level, new);
-        if let Pte::Table(table) = Pte::decode(new, level, FORMAT) {
+        // A leaf whose access flag is clear is not cached.
+        if !matches!(decode(new, level), Pte::Leaf(leaf) if !leaf.is_young()) {
+            self.cached.borrow_mut().insert(ipa, level, new);
+        }
+        if let Pte::Table(table) = decode(new, level) {
             let next = level.next().unwrap();
             for (index, child) in self.snapshot(table.address()).into_iter().enumerate() {
                 if child.is_valid() {
@@ -216,7 +249,7 @@ impl Machine {
     fn forget(&self, level: Level, range: IpaRange, which: impl Fn(Pte) -> bool) {
         let reachable = self.reachable.borrow();
         self.cached.borrow_mut().drop_unless(level, range, |ipa, held| {
-            reachable.holds(ipa, level, held) || !which(Pte::decode(held, level, FORMAT))
+            reachable.holds(ipa, level, held) || !which(decode(held, level))
         });
     }
 
@@ -235,7 +268,7 @@ impl Machine {
 /// that they have in common.
 fn conflicts((held_level, held): (Level, Descriptor), (level, new): (Level, Descriptor)) -> bool {
     let deeper = held_level.number() > level.number();
-    match (Pte::decode(held, held_level, FORMAT), Pte::decode(new, level, FORMAT)) {
+    match (decode(held, held_level), decode(new, level)) {
         (Pte::Leaf(_), Pte::Leaf(_)) => held_level != level || (held.bits() ^ new.bits()) & !MAY_DIFFER != 0,
         // A walk that goes on from the table, below or in place of the leaf.
         (Pte::Table(_), Pte::Leaf(_)) => deeper || held_level == level,
@@ -244,6 +277,19 @@ fn conflicts((held_level, held): (Level, Descriptor), (level, new): (Level, Desc
         (Pte::Leaf(_), Pte::Table(_)) => !deeper,
         (Pte::Table(_), Pte::Table(_)) => held_level == level && held != new,
         _ => unreachable!("only valid descriptors are cached"),
+    }
+}
+
+/// What the hardware takes a descriptor for: bit 55 is nothing to it.
+fn decode(descriptor: Descriptor, level: Level) -> Pte {
+    decode_in(descriptor, level, FORMAT)
+}
+
+fn decode_in(descriptor: Descriptor, level: Level, format: Format) -> Pte {
+    match Pte::decode(descriptor, level, format) {
+        Pte::Settling(Successor::Leaf(leaf)) => Pte::Leaf(leaf),
+        Pte::Settling(Successor::Table(table)) => Pte::Table(table),
+        pte => pte,
     }
 }
 
@@ -263,7 +309,7 @@ unsafe impl TableMemory for Machine {
 
     unsafe fn free(&self, first: PhysAddr, bytes: u64) {
         for (ipa, level, held) in self.cached.borrow().iter() {
-            if let Pte::Table(table) = Pte::decode(held, level, FORMAT)
+            if let Pte::Table(table) = decode(held, level)
                 && table.address() == first
             {
                 self.violation(format!("table at {first} freed while a walk of {ipa} might lead to it"));
@@ -319,8 +365,11 @@ impl Maintenance for Machine {
         }
     }
 
-    fn invalidate_local(&self, _: IpaRange, _: Stale) {
-        unreachable!("no operation here relaxes a permission");
+    /// The TLBs are those of one CPU.
+    fn invalidate_local(&self, range: IpaRange, stale: Stale) {
+        let counts = self.counts.get();
+        self.invalidate(range, stale);
+        self.counts.set(Counts { local: counts.local + 1, ..counts });
     }
 
     fn invalidate_all(&self) {

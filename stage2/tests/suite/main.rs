@@ -5,12 +5,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod age;
+mod annotations;
+mod dirty;
 mod encoding;
+mod fault;
+mod guest;
 mod kit;
 mod machine;
 mod mapping;
+mod meddle;
+mod model;
+mod moving;
 mod oracle;
 mod property;
 mod registers;
+mod shape_storms;
+mod shapes;
 mod teeth;
 mod threads;

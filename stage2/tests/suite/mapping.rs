@@ -3,8 +3,8 @@
 use crate::kit::Lone;
 use crate::machine::{Counts, Machine};
 use stage2::{
-    Attributes, Features, Geometry, Granule, Ipa, IpaRange, Level, MapError, Mapping, PaSize, Permissions,
-    PhysAddr,
+    Attributes, Dirty, Features, Geometry, Granule, Ipa, IpaRange, Level, MapError, Mapping, PaSize,
+    Permissions, PhysAddr,
 };
 
 const PAGE: u64 = 0x1000;
@@ -55,6 +55,7 @@ mod map {
             output: pa(0x8765_4000),
             attributes: Attributes::RAM,
             young: true,
+            dirty: Dirty::Dirty,
         };
         assert_eq!(found, expected);
         assert_eq!(found.translate(Ipa::new(0x4000_0123)), Some(pa(0x8765_4123)));
@@ -441,7 +442,10 @@ mod protect {
         let before = space.lookup(Ipa::new(GIB1)).unwrap();
         space.protect(range(GIB1, MIB2), Permissions::READ_ONLY, &machine).unwrap();
         let attributes = Attributes { permissions: Permissions::READ_ONLY, ..Attributes::RAM };
-        assert_eq!(space.lookup(Ipa::new(GIB1)), Some(Mapping { attributes, ..before }));
+        assert_eq!(
+            space.lookup(Ipa::new(GIB1)),
+            Some(Mapping { attributes, dirty: Dirty::ReadOnly, ..before })
+        );
         finish(space, &machine);
     }
 

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use stage2::{Attributes, IpaRange, Mapping, Permissions, PhysAddr};
+use stage2::{Annotated, Attributes, IpaRange, Mapping, Permissions, PhysAddr};
 
 /// Addresses that are mapped to consecutive memory with the same attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +51,71 @@ pub(crate) fn normal_form(stretches: impl IntoIterator<Item = Stretch>) -> Vec<S
     joined
 }
 
+/// Addresses that carry the same annotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) ipas: Range<u64>,
+    pub(crate) value: u64,
+}
+
+impl From<Annotated> for Note {
+    fn from(annotated: Annotated) -> Self {
+        let ipas = annotated.range.start().bits()..annotated.range.end().bits();
+        Self { ipas, value: annotated.annotation.value() }
+    }
+}
+
+/// The same as [`normal_form`] for annotations.
+pub(crate) fn normal_notes(notes: impl IntoIterator<Item = Note>) -> Vec<Note> {
+    let mut sorted: Vec<_> = notes.into_iter().collect();
+    sorted.sort_by_key(|note| note.ipas.start);
+    let mut joined: Vec<Note> = Vec::new();
+    for note in sorted {
+        match joined.last_mut() {
+            Some(last) if last.ipas.end == note.ipas.start && last.value == note.value => {
+                last.ipas.end = note.ipas.end;
+            }
+            _ => joined.push(note),
+        }
+    }
+    joined
+}
+
 /// What a space should say.
 #[derive(Clone, Default)]
-pub(crate) struct Oracle(Vec<Stretch>);
+pub(crate) struct Oracle(Vec<Stretch>, Vec<Note>);
 
 impl Oracle {
     /// Everything that is mapped.
     pub(crate) fn stretches(&self) -> Vec<Stretch> {
         normal_form(self.0.iter().cloned())
+    }
+
+    /// Everything that is annotated.
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        normal_notes(self.1.iter().cloned())
+    }
+
+    /// The first address of `range` that is annotated.
+    pub(crate) fn first_annotated(&self, range: IpaRange) -> Option<u64> {
+        let (start, end) = (range.start().bits(), range.end().bits());
+        let inside = self.1.iter().filter(|note| note.ipas.start < end && start < note.ipas.end);
+        inside.map(|note| note.ipas.start.max(start)).min()
+    }
+
+    pub(crate) fn annotate(&mut self, range: IpaRange, value: u64) {
+        self.unmap(range);
+        self.1.push(Note { ipas: range.start().bits()..range.end().bits(), value });
+    }
+
+    pub(crate) fn clear_annotations(&mut self, range: IpaRange) {
+        let (start, end) = (range.start().bits(), range.end().bits());
+        let parts = self.1.iter().flat_map(|note| {
+            let below = note.ipas.start..note.ipas.end.min(start);
+            let above = note.ipas.start.max(end)..note.ipas.end;
+            [below, above].map(|ipas| Note { ipas, value: note.value })
+        });
+        self.1 = parts.filter(|note| !note.ipas.is_empty()).collect();
     }
 
     /// The first address of `range` that is mapped.
@@ -74,6 +131,7 @@ impl Oracle {
 
     pub(crate) fn unmap(&mut self, range: IpaRange) {
         self.0 = self.outside(range);
+        self.clear_annotations(range);
     }
 
     pub(crate) fn protect(&mut self, range: IpaRange, permissions: Permissions) {

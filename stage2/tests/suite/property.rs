@@ -3,13 +3,13 @@
 
 use proptest::prelude::*;
 use stage2::{
-    Attributes, Features, Fwb, Geometry, Granule, Ipa, IpaRange, Level, MapError, MemoryType, PaSize,
-    Permissions, PhysAddr,
+    Annotation, Attributes, Budget, Cursor, Features, Fwb, Geometry, Granule, Ipa, IpaRange, Level, MapError,
+    MemoryType, PaSize, Permissions, PhysAddr, Step,
 };
 
 use crate::kit::Lone;
 use crate::machine::Machine;
-use crate::oracle::{Oracle, Stretch, normal_form};
+use crate::oracle::{Note, Oracle, Stretch, normal_form, normal_notes};
 
 const PAGE: u64 = 0x1000;
 const MIB2: u64 = 0x20_0000;
@@ -20,6 +20,13 @@ enum Operation {
     Map(IpaRange, PhysAddr, Attributes),
     Unmap(IpaRange),
     Protect(IpaRange, Permissions),
+    Split(IpaRange, Level),
+    Collapse(Ipa),
+    /// Moves the page or block there to the memory from here on, or just
+    /// below, as its alignment needs.
+    Migrate(Ipa, PhysAddr),
+    Annotate(IpaRange, u64),
+    ClearAnnotations(IpaRange),
 }
 
 /// Where things happen: few places, so that operations meet, and those near
@@ -87,7 +94,26 @@ fn operation(ipa_bits: u32) -> impl Strategy<Value = Operation> {
     let unmap = range(ipa_bits).prop_map(Operation::Unmap);
     let protect = (range(ipa_bits), permissions())
         .prop_map(|(range, permissions)| Operation::Protect(range, permissions));
-    prop_oneof![3 => map, 2 => unmap, 1 => protect]
+    // Only what is small is split into pages: there would be too many.
+    let split = range(ipa_bits).prop_map(|range| {
+        let level = if range.size() < 8 * MIB2 { Level::L3 } else { Level::L2 };
+        Operation::Split(range, level)
+    });
+    let collapse = address(ipa_bits).prop_map(|ipa| Operation::Collapse(Ipa::new(ipa)));
+    let migrate = (range(ipa_bits), 0..4u64)
+        .prop_map(|(range, gibs)| Operation::Migrate(range.start(), PhysAddr::new(gibs * GIB1 + 5 * MIB2)));
+    let annotate = (range(ipa_bits), 1..3u64).prop_map(|(range, value)| Operation::Annotate(range, value));
+    let clear = range(ipa_bits).prop_map(Operation::ClearAnnotations);
+    prop_oneof![
+        6 => map,
+        4 => unmap,
+        2 => protect,
+        2 => split,
+        2 => collapse,
+        1 => migrate,
+        1 => annotate,
+        1 => clear,
+    ]
 }
 
 /// Every width, and where there is a choice also the longer walk.
@@ -123,23 +149,78 @@ fn said_by(space: &Lone<'_, Machine>) -> Vec<Stretch> {
     normal_form(space.leaves(whole).map(Stretch::from))
 }
 
+/// The annotations of the space, in the oracle's form.
+fn notes_of(space: &Lone<'_, Machine>) -> Vec<Note> {
+    let whole = IpaRange::new(Ipa::new(0), 1 << space.geometry().ipa_bits()).unwrap();
+    let guard = space.pin();
+    normal_notes(space.annotations(&guard, whole).map(Note::from))
+}
+
+/// Runs an operation to its end, in steps of one table where it has steps.
 fn apply(space: &Lone<'_, Machine>, machine: &Machine, operation: &Operation) -> Result<(), MapError> {
+    let one_table = Budget::entries(0);
     match *operation {
         Operation::Map(range, output, attributes) => space.map(range, output, attributes, machine),
         Operation::Unmap(range) => space.unmap(range, machine),
         Operation::Protect(range, permissions) => space.protect(range, permissions, machine),
+        Operation::Split(range, level) => {
+            let mut cursor = Cursor::new(range);
+            let mut step = || space.split_step(&space.pin(), &mut cursor, level, one_table, machine);
+            while step()? == Step::More {}
+            Ok(())
+        }
+        Operation::Collapse(ipa) => {
+            // A refusal changes nothing, and neither does success.
+            let _ = space.collapse(&space.pin(), ipa, machine);
+            Ok(())
+        }
+        Operation::Migrate(ipa, output) => {
+            let Some(mapping) = space.lookup(ipa) else { return Ok(()) };
+            let output = output.align_down(mapping.range.size());
+            let vacated = space.migrate(&space.pin(), ipa, output, |_| {}, machine);
+            assert_eq!(vacated.unwrap().output(), mapping.output);
+            Ok(())
+        }
+        Operation::Annotate(range, value) => {
+            let (mut cursor, value) = (Cursor::new(range), Annotation::new(value).unwrap());
+            let mut step = || space.annotate_step(&space.pin(), &mut cursor, value, one_table, machine);
+            while step()? == Step::More {}
+            Ok(())
+        }
+        Operation::ClearAnnotations(range) => {
+            let mut cursor = Cursor::new(range);
+            let mut step = || space.clear_annotations_step(&space.pin(), &mut cursor, one_table, machine);
+            while step()? == Step::More {}
+            Ok(())
+        }
     }
 }
 
-/// What the operation should do and answer, with tables enough.
-fn expect(oracle: &mut Oracle, operation: &Operation) -> Result<(), MapError> {
+/// What the operation should do and answer, with tables enough. `space` is as
+/// it was before, and tells the oracle how large the leaves are.
+fn expect(oracle: &mut Oracle, space: &Lone<'_, Machine>, operation: &Operation) -> Result<(), MapError> {
     match *operation {
-        Operation::Map(range, output, attributes) => match oracle.first_mapped(range) {
-            Some(ipa) => return Err(MapError::AlreadyMapped { ipa: Ipa::new(ipa) }),
-            None => oracle.map(range, output, attributes),
-        },
+        Operation::Map(range, output, attributes) => {
+            let mapped = oracle.first_mapped(range).unwrap_or(u64::MAX);
+            let annotated = oracle.first_annotated(range).unwrap_or(u64::MAX);
+            if annotated < mapped {
+                return Err(MapError::Annotated { ipa: Ipa::new(annotated) });
+            } else if mapped < u64::MAX {
+                return Err(MapError::AlreadyMapped { ipa: Ipa::new(mapped) });
+            }
+            oracle.map(range, output, attributes);
+        }
         Operation::Unmap(range) => oracle.unmap(range),
         Operation::Protect(range, permissions) => oracle.protect(range, permissions),
+        Operation::Split(..) | Operation::Collapse(_) => {}
+        Operation::Migrate(ipa, output) => {
+            if let Some(mapping) = space.lookup(ipa) {
+                oracle.unmap(mapping.range);
+                oracle.map(mapping.range, output.align_down(mapping.range.size()), mapping.attributes);
+            }
+        }
+        Operation::Annotate(range, value) => oracle.annotate(range, value),
+        Operation::ClearAnnotations(range) => oracle.clear_annotations(range),
     }
     Ok(())
 }
@@ -164,9 +245,10 @@ proptest! {
         let space = Lone::new(geometry, features, &machine).unwrap();
         let mut oracle = Oracle::default();
         for operation in &operations {
-            let answer = apply(&space, &machine, operation);
-            prop_assert_eq!(answer, expect(&mut oracle, operation));
+            let expected = expect(&mut oracle, &space, operation);
+            prop_assert_eq!(apply(&space, &machine, operation), expected);
             prop_assert_eq!(said_by(&space), oracle.stretches());
+            prop_assert_eq!(notes_of(&space), oracle.notes());
             machine.check();
             machine.check_coherent(&space);
         }
@@ -182,13 +264,21 @@ proptest! {
         let space = Lone::new(geometry, features, &machine).unwrap();
         let mut oracle = Oracle::default();
         for operation in &operations {
+            let mut as_it_should_be = oracle.clone();
+            let expected = expect(&mut as_it_should_be, &space, operation);
             machine.allow_allocations(tables);
-            let answer = apply(&space, &machine, operation);
+            let mut answer = apply(&space, &machine, operation);
             machine.allow_allocations(usize::MAX);
+            if answer == Err(MapError::OutOfTables) && matches!(operation, Operation::Annotate(..)) {
+                // Part of it may be done. The rest can be.
+                answer = apply(&space, &machine, operation);
+            }
             if answer != Err(MapError::OutOfTables) {
-                prop_assert_eq!(answer, expect(&mut oracle, operation));
+                prop_assert_eq!(answer, expected);
+                oracle = as_it_should_be;
             }
             prop_assert_eq!(said_by(&space), oracle.stretches());
+            prop_assert_eq!(notes_of(&space), oracle.notes());
             machine.check();
             machine.check_coherent(&space);
             space.reclaim();

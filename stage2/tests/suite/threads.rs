@@ -19,25 +19,25 @@ const GIB1: u64 = 0x4000_0000;
 const ROUNDS: usize = if cfg!(miri) { 1 } else { 8 };
 const REPEATS: usize = if cfg!(miri) { 1 } else { 200 };
 
-type Memory = Arena<'static, Vec<Frame>>;
+pub(crate) type Memory = Arena<'static, Vec<Frame>>;
 
-fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     let tables = if cfg!(miri) { 64 } else { 2048 };
     Arena::new(PhysAddr::new(0x1_0000_0000), (0..tables).map(|_| frame()).collect(), epochs())
 }
 
-fn space(memory: &Memory) -> Space<&Memory> {
+pub(crate) fn space(memory: &Memory) -> Space<&Memory> {
     let geometry = Geometry::new(Granule::Kib4, 39, PaSize::Bits40).unwrap();
     Space::new(geometry, Features::BASE, memory).unwrap()
 }
 
-fn range(start: u64, size: u64) -> IpaRange {
+pub(crate) fn range(start: u64, size: u64) -> IpaRange {
     IpaRange::new(Ipa::new(start), size).unwrap()
 }
 
 /// Runs `work` on two threads at once, again and again; frees in the end the
 /// tables that left the tree.
-fn storm(space: &Space<&Memory>, work: impl Fn(&Space<&Memory>, &Participant<'_>, u64) + Sync) {
+pub(crate) fn storm(space: &Space<&Memory>, work: impl Fn(&Space<&Memory>, &Participant<'_>, u64) + Sync) {
     let epochs = space.memory().epochs();
     for _ in 0..ROUNDS {
         let started = AtomicUsize::new(0);
@@ -88,13 +88,15 @@ fn one_of_two_who_map_the_same_page_is_refused() {
     let space = space(&memory);
     let page = range(GIB1, PAGE);
     let mapped = AtomicUsize::new(0);
-    storm(&space, |space, cpu, _| match space.map(&cpu.pin(), page, PhysAddr::new(0), Attributes::RAM, &NoTlb) {
-        Ok(()) => {
-            assert_eq!(mapped.fetch_add(1, Ordering::Relaxed), 0);
-            mapped.fetch_sub(1, Ordering::Relaxed);
-            space.unmap(&cpu.pin(), page, &NoTlb).unwrap();
+    storm(&space, |space, cpu, _| {
+        match space.map(&cpu.pin(), page, PhysAddr::new(0), Attributes::RAM, &NoTlb) {
+            Ok(()) => {
+                assert_eq!(mapped.fetch_add(1, Ordering::Relaxed), 0);
+                mapped.fetch_sub(1, Ordering::Relaxed);
+                space.unmap(&cpu.pin(), page, &NoTlb).unwrap();
+            }
+            Err(error) => assert_eq!(error, MapError::AlreadyMapped { ipa: page.start() }),
         }
-        Err(error) => assert_eq!(error, MapError::AlreadyMapped { ipa: page.start() }),
     });
     space.destroy(&NoTlb);
     assert_eq!(memory.in_use(), 0);

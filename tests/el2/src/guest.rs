@@ -15,14 +15,17 @@ use hyp::create::ipa_bits;
 use hyp::lifecycle::Images;
 use hyp::mem::guest::GuestMemory;
 use hyp::mem::pool::{self, CHUNK};
-use hyp::mem::tables::{Frames, Machine};
+use hyp::mem::tables::{self, EPOCHS, Frames};
 use hyp::task::Task;
 use hyp::trap::{self, Leave, Next};
 use hyp::vcpu::Vcpu;
 use hyp::vgic::Vgic;
 use hyp::vm::{Parts, Vm};
+use hyp::vmid::Vmids;
 use hyp::vpl011::Vpl011;
-use stage2::{Attributes, Geometry, Granule, Ipa, IpaRange, PhysAddr, Space};
+use stage2::epoch::Participant;
+use stage2::tlbi::{Sequences, Stage2Registers};
+use stage2::{Attributes, Geometry, Granule, Ipa, IpaRange, Maintenance, PhysAddr, Space};
 
 /// First address of its memory, 2 MiB in one block, and of its program.
 pub(crate) const BASE: u64 = 0x4000_0000;
@@ -40,6 +43,8 @@ const ON_EXCEPTION_AT: u64 = VECTORS + 0x200;
 pub(crate) struct Guest {
     /// Its stage 2.
     pub(crate) space: Space<Frames>,
+    /// How TLBs forget what changes in it.
+    pub(crate) maintenance: Sequences<arch::ThisCpu>,
     /// Its vCPU, and the registers that it runs with.
     pub(crate) task: Task,
 }
@@ -69,10 +74,13 @@ pub(crate) fn range(ipa: u64, size: u64) -> Result<IpaRange, String> {
     IpaRange::new(start, size).ok_or_else(|| format!("{size:#x} bytes at {ipa:#x} are no range"))
 }
 
-/// VTTBR_EL2 for `space` with this VMID.
-pub(crate) fn vttbr(space: &Space<Frames>, vmid: u64) -> u64 {
-    space.root().bits() | vmid << 48
+/// Takes part in the epochs, so that it may look into tables.
+pub(crate) fn participant() -> Result<Participant<'static>, String> {
+    EPOCHS.register().ok_or_else(|| String::from("no CPU is left to look into tables"))
 }
+
+/// Every guest's: the first that each guest's own allocator gives out.
+const VMID: u16 = 1;
 
 impl Guest {
     /// A guest with `program` at [`BASE`], about to execute its first instruction.
@@ -80,10 +88,12 @@ impl Guest {
         let pieces = pool::allocate(CHUNK).map_err(|error| error.to_string())?;
         let memory = GuestMemory::new(BASE, pieces);
         let space = empty_space(hardware)?;
+        let maintenance = tables::maintenance(&space, VMID, hardware.team.tlb);
+        let cpu = participant()?;
         for (ipa, piece) in memory.pieces() {
             let output = PhysAddr::try_new(piece.base).ok_or("memory beyond 52 bits")?;
             space
-                .map(range(ipa, piece.size)?, output, Attributes::RAM, &Machine)
+                .map(&cpu.pin(), range(ipa, piece.size)?, output, Attributes::RAM, &maintenance)
                 .map_err(|error| error.to_string())?;
         }
         for (ipa, words) in [(BASE, program), (ON_EXCEPTION_AT, &ON_EXCEPTION)] {
@@ -91,6 +101,7 @@ impl Guest {
             memory.write(ipa, &bytes).map_err(|error| error.to_string())?;
         }
         arch::invalidate_instructions();
+        let Stage2Registers { vttbr, vtcr } = tables::registers(&space, 0);
         // VMs live as long as the machine.
         let vm: &'static Vm = Box::leak(Box::new(Vm::new(Parts {
             id: 0,
@@ -102,8 +113,9 @@ impl Guest {
             ids: hardware.team.ids.clone(),
             vgic: Vgic::new(hardware.gic, 1),
             console: Box::leak(Box::new(Vpl011::new())),
-            vttbr: vttbr(&space, 1),
-            vtcr: space.vtcr(),
+            vttbr,
+            vtcr,
+            vmids: Box::leak(Box::new(Vmids::new(hardware.team.features.vmid))),
             memory,
             images: Images { segments: Vec::new(), entry: BASE, device_tree: BASE },
         })));
@@ -114,8 +126,8 @@ impl Guest {
         task.regs.x[30] = VECTORS;
         task.load(PointerAuthentication::of_this_cpu());
         // The guest before had the same VMID.
-        arch::flush_vmid();
-        Ok(Self { space, task })
+        maintenance.invalidate_all();
+        Ok(Self { space, maintenance, task })
     }
 
     /// Runs until it waits for an interrupt. Exits are handled as in a CPU's loop.

@@ -1,10 +1,10 @@
-//! Everything a fresh machine lacks, brought into the project's cache: QEMU, Debian's kernel, the Rust target.
+//! Everything a fresh machine lacks, brought into the project's cache: QEMU, Debian's kernel, U-Boot, the Rust target.
 //!
 //! Main function: [`ensure`], called by the commands for just the parts they need. It is quick when nothing is missing
 //! (one stamp file is read per part), says what it is about to do, and needs no root for its own work; what a machine
 //! without any Rust needs as root is done, after saying so, by `setup.sh` before this program can exist.
 //!
-//! Parts: `qemu`, `debian`, `rust`; they use `apt` and `sources` (downloads) and `stamp` (interrupted runs).
+//! Parts: `qemu`, `debian`, `u_boot`, `rust`; they use `apt` and `sources` (downloads) and `stamp` (interrupted runs).
 
 mod apt;
 mod debian;
@@ -12,6 +12,7 @@ pub(crate) mod qemu;
 pub(crate) mod rust;
 mod sources;
 mod stamp;
+mod u_boot;
 
 use std::fs::{self, File};
 
@@ -28,6 +29,8 @@ pub(crate) enum Part {
     Qemu,
     /// Debian's kernel and busybox.
     Debian,
+    /// A boot loader.
+    UBoot,
 }
 
 /// Brings in what is missing of `parts`.
@@ -38,6 +41,7 @@ pub(crate) fn ensure(layout: &Layout, parts: &[Part]) -> Result<()> {
             Part::Rust => rust::ensure()?,
             Part::Qemu => qemu::ensure(layout)?,
             Part::Debian => debian::ensure(layout)?,
+            Part::UBoot => u_boot::ensure(layout)?,
         }
     }
     Ok(())

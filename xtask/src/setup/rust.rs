@@ -76,6 +76,27 @@ pub(crate) fn ensure() -> Result<()> {
     )
 }
 
+/// Makes sure that there is Miri. It exists for the nightly compiler only, which is used for nothing else.
+pub(crate) fn ensure_miri() -> Result<()> {
+    if process::output(miri().args(["miri", "--version"])).is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    let Some(rustup) = process::find("rustup") else { bail!("rustup is not installed") };
+    note("installing Miri and the nightly compiler that it comes with");
+    let install = ["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "miri,rust-src"];
+    process::run(Command::new(rustup).args(install))
+}
+
+/// A cargo command for Miri.
+pub(crate) fn miri() -> Command {
+    let mut command = Command::new("cargo");
+    // Cargo tells what it runs which compiler it was built for.
+    command.arg(format!("+{NIGHTLY}")).env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC").env_remove("CARGO");
+    command
+}
+
+const NIGHTLY: &str = "nightly";
+
 /// Where the compiler's libraries for all targets are.
 fn rustlib() -> Result<PathBuf> {
     let sysroot = process::capture(Command::new(rustc()).args(["--print", "sysroot"]))?;

@@ -11,6 +11,7 @@ use crate::image::{EL2_TESTS, GUESTS};
 use crate::layout::Layout;
 use crate::process;
 use crate::setup::rust::Toolchain;
+use crate::setup::{self, Part};
 use crate::step::note;
 
 /// All of it.
@@ -21,7 +22,8 @@ pub(super) fn jobs(layout: &Layout) -> Vec<Job<'_>> {
         work,
     };
     let root = layout.clone();
-    let (format, host, target, units) = (root.clone(), root.clone(), root.clone(), root);
+    let (format, host, target, documentation, units) =
+        (root.clone(), root.clone(), root.clone(), root.clone(), root);
     vec![
         job(Ring::Lint, "format", Box::new(move || format_is_kept(&format))),
         job(
@@ -30,6 +32,7 @@ pub(super) fn jobs(layout: &Layout) -> Vec<Job<'_>> {
             Box::new(move || lint(&host, cargo("clippy"), &["--all-targets"])),
         ),
         job(Ring::Lint, "lints of the target", Box::new(move || lint_for_target(&target))),
+        job(Ring::Lint, "documentation of stage2", Box::new(move || document(&documentation))),
         job(Ring::Host, "unit tests", Box::new(move || unit_tests(&units))),
     ]
 }
@@ -59,6 +62,14 @@ fn lint(layout: &Layout, mut clippy: Command, what: &[&str]) -> Result<Tally> {
     Ok(Tally::success())
 }
 
+/// The one crate that others might use by itself: no link in what it says of itself leads nowhere.
+fn document(layout: &Layout) -> Result<Tally> {
+    let mut command = cargo("doc");
+    command.args(["--quiet", "--no-deps", "--package", "stage2", "--target-dir"]).arg(layout.target());
+    process::quietly(command.env("RUSTDOCFLAGS", "-D warnings").current_dir(layout.root()))?;
+    Ok(Tally::success())
+}
+
 /// Debian's compiler comes without these; a person with it still gets all tests.
 fn is_missing(program: &str) -> bool {
     let missing = process::find(program).is_none();
@@ -68,11 +79,22 @@ fn is_missing(program: &str) -> bool {
     missing
 }
 
-/// All packages that run on this machine. Cargo's own lines are counted; what is no test's fault is a failure of its own.
+/// All packages that run on this machine.
 fn unit_tests(layout: &Layout) -> Result<Tally> {
     let mut command = cargo("test");
-    command.current_dir(layout.root()).arg("--target-dir").arg(layout.target()).arg("--no-fail-fast");
-    let output = process::output(&mut command)?;
+    match setup::ensure(layout, &[Part::Debian]) {
+        Ok(()) => {
+            command.env("ENTRESOL_DEVICE_TREES", "required");
+        }
+        // Said here as well: what the tests print, cargo's last words drown.
+        Err(error) => note(&format!("SKIPPED: the tests with the device trees of real boards: {error:#}")),
+    }
+    tests_of(layout, command.arg("--target-dir").arg(layout.target()).arg("--no-fail-fast"))
+}
+
+/// Runs cargo's tests, and counts them. What is no test's fault is a failure of its own.
+pub(super) fn tests_of(layout: &Layout, command: &mut Command) -> Result<Tally> {
+    let output = process::output(command.current_dir(layout.root()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let tally = count(&text);
     if tally.passed + tally.failures.len() == 0 {
@@ -101,7 +123,7 @@ fn passed_in(line: &str) -> Option<usize> {
     counts.split_once(" passed")?.0.parse().ok()
 }
 
-fn cargo(task: &str) -> Command {
+pub(super) fn cargo(task: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(task);
     command

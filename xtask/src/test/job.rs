@@ -70,7 +70,7 @@ pub(super) fn run(jobs: &[Job<'_>], at_once: usize) -> Tally {
 
 fn one(job: &Job<'_>) -> Tally {
     let started = Instant::now();
-    if matches!(job.ring, Ring::Lint | Ring::Host) {
+    if matches!(job.ring, Ring::Lint | Ring::Host | Ring::Proof) {
         eprintln!("test {} ...", job.name);
     }
     let tally = (job.work)().unwrap_or_else(|error| Tally::failure(format!("{}: {error:#}", job.name)));

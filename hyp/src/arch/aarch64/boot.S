@@ -22,14 +22,46 @@
 .section .head.text, "ax", %progbits
 .global _start
 _start:
-    b       primary_entry           // code0
-    .long   0                       // code1
+    .long   0xea00000e              // code0: `ands x14, x0, x0`; in 32-bit mode a branch to aarch32_entry
+    b       primary_entry           // code1
     .quad   0                       // text_offset: any 2 MiB-aligned base will do
     .quad   __image_size
     .quad   0xa                     // little endian, 4 KiB pages, anywhere in RAM
     .quad   0, 0, 0
     .ascii  "ARM\x64"
     .long   0
+
+// A boot loader that took us for a 32-bit kernel ends here, 64 bytes from the start. There is no way from here to 64 bits,
+// so all that is left is to say so, on the UARTs of the machines where this is a known mistake. A32 code, which this
+// assembler doesn't know: beside each word stands what it means. Position independent; no stack.
+aarch32_entry:
+    .long   0xe28f4044              //         adr   r4, virt
+    .long   0xe5945000              //         ldr   r5, [r4]
+    .long   0xe5956fe0              //         ldr   r6, [r5, #0xfe0]   a PL011's identification,
+    .long   0xe20660ff              //         and   r6, r6, #0xff      or whatever is in memory there
+    .long   0xe3560011              //         cmp   r6, #0x11
+    .long   0x12844010              //         addne r4, r4, #(raspberry - virt)
+    .long   0xe8b400e0              // uart:   ldm   r4!, {{r5, r6, r7}}
+    .long   0xe3550000              //         cmp   r5, #0
+    .long   0x0afffffe              // hang:   beq   hang
+    .long   0xe28f804c              //         adr   r8, text
+    .long   0xe4d89001              // put:    ldrb  r9, [r8], #1
+    .long   0xe3590000              //         cmp   r9, #0
+    .long   0x0afffff8              //         beq   uart
+    .long   0xe596a000              // full:   ldr   r10, [r6]
+    .long   0xe02aa007              //         eor   r10, r10, r7
+    .long   0xe31a0020              //         tst   r10, #0x20
+    .long   0x1afffffb              //         bne   full
+    .long   0xe5859000              //         str   r9, [r5]
+    .long   0xeafffff6              //         b     put
+    // Data register, status register, the status bit 5 that means `has room`.
+    .long   0x09000000, 0x09000018, 0       // virt: QEMU's, a PL011
+    .long   0
+    .long   0xfe201000, 0xfe201018, 0       // raspberry: the Raspberry Pi 4's PL011
+    .long   0xfe215040, 0xfe215054, 0x20    // and its mini-UART
+    .long   0
+    .asciz  "\r\nentresol: started in 32-bit mode, but the image is 64-bit code. On a Raspberry Pi set arm_64bit=1 in config.txt; on QEMU use qemu-system-aarch64 with a 64-bit -cpu.\r\n"
+    .balign 4
 
 // x0 = device tree. Clobbers everything.
 primary_entry:
@@ -43,15 +75,21 @@ secondary_entry:
     mov     x21, #1
     // fall through
 
-// x20, x21 live. Leaves through `at_el2`, or `early_refuse` when at EL1.
+// x20, x21 live. x23 is set. Leaves through `at_el2`, or `early_refuse` when at EL1.
 choose_level:
     msr     daifset, #0xf
     mrs     x1, CurrentEL
+    lsr     x23, x1, #2             // the level we were entered at, for early_main
     cmp     x1, #(3 << 2)
     b.eq    drop_from_el3
     cmp     x1, #(2 << 2)
     b.eq    at_el2
     // EL1: there is nothing to virtualise with. Say so if a console is known.
+    adrp    x1, early_vectors
+    add     x1, x1, :lo12:early_vectors
+    msr     vbar_el1, x1
+    msr     spsel, #1
+    isb
     adrp    x1, boot_stack_end
     add     x1, x1, :lo12:boot_stack_end
     mov     sp, x1
@@ -114,10 +152,15 @@ at_el2:
     isb
     cbnz    x21, enable_mmu
 
+    adrp    x1, early_vectors
+    add     x1, x1, :lo12:early_vectors
+    msr     vbar_el2, x1
+    isb
     adrp    x1, boot_stack_end
     add     x1, x1, :lo12:boot_stack_end
     mov     sp, x1
     mov     x0, x20
+    mov     x1, x23
     bl      {early_main}            // finds a console, fills the page tables
 
     // What was just written with caches off must not be shadowed by stale
@@ -238,6 +281,40 @@ cpu_stack:
     msr     vbar_el2, x1
     isb
     ret
+
+// Exceptions before the MMU is on. A load or store that nobody answered is
+// passed over: x0 may point anywhere, and without a device tree we look for a
+// UART where there may be none. Anything else stops here.
+.section .text.vectors.early, "ax", %progbits
+.balign 2048
+early_vectors:
+.rept 4                             // current level, SP_EL0
+    b       .
+    .balign 128
+.endr
+    stp     x0, x1, [sp, #-16]!     // current level, own stack: synchronous
+    mrs     x0, CurrentEL
+    cmp     x0, #(2 << 2)
+    b.ne    1f
+    mrs     x1, esr_el2
+    mrs     x0, elr_el2
+    add     x0, x0, #4
+    msr     elr_el2, x0
+    b       2f
+1:  mrs     x1, esr_el1
+    mrs     x0, elr_el1
+    add     x0, x0, #4
+    msr     elr_el1, x0
+2:  lsr     x1, x1, #26             // exception class
+    cmp     x1, #0x25               // data abort, same level
+    b.ne    .
+    ldp     x0, x1, [sp], #16
+    eret
+    .balign 128
+.rept 11
+    b       .
+    .balign 128
+.endr
 
 // Written before .bss is zeroed and before caches are on. The pool comes last:
 // only what is used of it needs cache maintenance.

@@ -19,15 +19,26 @@ use crate::percpu::MAX_CPUS;
 use core::mem::MaybeUninit;
 use platform::gic::secure;
 use platform::mmio::Registers;
-use platform::uart::{Uart, UartInfo, early};
+use platform::uart::{Uart, UartInfo, early, well_known};
 
 /// What the code before the MMU leaves for the code after it.
 #[derive(Clone, Copy)]
 pub struct Handoff {
-    /// Bytes of device tree, 0 if there is none.
+    /// Bytes of device tree.
     pub dtb_size: u64,
     /// The early console, if one was found.
     pub console: Option<UartInfo>,
+    /// Whether firmware started us.
+    pub firmware: Firmware,
+}
+
+/// What is at EL3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// Firmware, as far as the device tree says, or no EL3 at all: we were entered at EL2.
+    Present,
+    /// Nothing: we were entered there ourselves. Whatever the tree says, nobody answers an `smc`.
+    Absent,
 }
 
 /// The handoff lives in boot memory, which nobody zeroes after `early_main`.
@@ -68,17 +79,21 @@ macro_rules! here {
     };
 }
 
-/// Called by boot.S on the first CPU, MMU off, with the boot stack.
-pub(super) extern "C" fn early_main(dtb: u64) {
-    let tree = device_tree(dtb);
-    let console = tree.and_then(early::find);
-    let handoff = Handoff { dtb_size: tree.map_or(0, |tree| tree.len() as u64), console };
+/// Called by boot.S on the first CPU, MMU off, with the boot stack. `entry_level` is the exception level at which the
+/// image was entered.
+pub(super) extern "C" fn early_main(dtb: u64, entry_level: u64) {
+    let Some(tree) = device_tree(dtb) else {
+        last_words(None, NO_DEVICE_TREE);
+        stop();
+    };
+    let console = early::find(tree);
+    let firmware = if entry_level == 3 { Firmware::Absent } else { Firmware::Present };
+    let handoff = Handoff { dtb_size: tree.len() as u64, console, firmware };
     // SAFETY: only this CPU runs, and nothing has read the cell yet.
     unsafe { HANDOFF.0.get().write(MaybeUninit::new(handoff)) };
     let stage = |text: &[u8]| {
         if let Some(info) = &console {
-            // SAFETY: the MMU is off, so the register block is at its physical address.
-            let uart = Uart::new(info, unsafe { Registers::at(info.base as usize) });
+            let uart = Uart::new(info, block(info.base));
             text.iter().for_each(|&byte| early::put_blocking(&uart, byte));
         }
     };
@@ -87,29 +102,55 @@ pub(super) extern "C" fn early_main(dtb: u64) {
         Ok(()) => stage(b" 2\r\n"),
         Err(_) => {
             stage(b"\r\nentresol: CRASH the boot page tables are too small for this image\r\n");
-            loop {
-                super::wait_for_interrupt();
-            }
+            stop();
         }
     }
 }
 
 /// Called by boot.S on the first CPU at EL3, where no firmware has run.
 pub(super) extern "C" fn early_el3(dtb: u64) {
-    // SAFETY: with the MMU off, devices are at their physical addresses.
-    let block = |address: u64| unsafe { Registers::at(address as usize) };
     // Without a GIC that we know there is nothing to hand over; boot says so later.
     let _ = device_tree(dtb).and_then(|tree| secure::hand_over(tree, block));
 }
 
 /// Called by boot.S when the boot loader started us at EL1.
 pub(super) extern "C" fn early_refuse_el1(dtb: u64) {
-    let Some(info) = device_tree(dtb).and_then(early::find) else { return };
-    // SAFETY: the MMU is off, so the register block is at its physical address.
-    let uart = Uart::new(&info, unsafe { Registers::at(info.base as usize) });
-    let text = b"\r\nentresol: started at EL1, but a hypervisor needs EL2. On QEMU add \
-        -machine virtualization=on; on a board use firmware that enters kernels at EL2.\r\n";
-    text.iter().for_each(|&byte| early::put_blocking(&uart, byte));
+    last_words(device_tree(dtb).and_then(early::find), EL1);
+}
+
+const NO_DEVICE_TREE: &[u8] =
+    b"\r\nentresol: no device tree: x0 must hold its address at entry. On QEMU add -dtb FILE; \
+    in U-Boot: booti IMAGE - DTB; on a Raspberry Pi leave device_tree alone in config.txt.\r\n";
+
+const EL1: &[u8] = b"\r\nentresol: started at EL1, but a hypervisor needs EL2. On QEMU add \
+    -machine virtualization=on; on a board use firmware that enters kernels at EL2.\r\n";
+
+/// Says `text` to the console, or where there is none to whatever may be one: there is nothing to lose any more.
+/// Registers that don't answer are passed over (`early_vectors` in boot.S).
+fn last_words(console: Option<UartInfo>, text: &[u8]) {
+    match console {
+        Some(info) => {
+            let uart = Uart::new(&info, block(info.base));
+            text.iter().for_each(|&byte| early::put_blocking(&uart, byte));
+        }
+        None => well_known::say(text, |base| {
+            let ours = here!(__image_start)..here!(__image_end);
+            (!ours.contains(&base)).then(|| block(base))
+        }),
+    }
+}
+
+/// The device registers at `address`.
+fn block(address: u64) -> Registers {
+    // SAFETY: with the MMU off, devices are at their physical addresses. Whoever asks has the address from the device
+    // tree, or has nothing left to lose.
+    unsafe { Registers::at(address as usize) }
+}
+
+fn stop() -> ! {
+    loop {
+        super::wait_for_interrupt();
+    }
 }
 
 /// The device tree at `address`, if there is one (Devicetree Specification,

@@ -3,6 +3,11 @@
 //! They stay in the processor across exits and move only when another vCPU
 //! needs the processor. The list is what a guest that sees our ID registers
 //! can use; a feature that is hidden needs no row here.
+//!
+//! **Switching.** While these registers and stage 2's are changed one after the other, they are a mixture of two guests.
+//! Some cores translate speculatively even then (errata 1319367, 1165522 and their like) and would cache what comes of
+//! it. So a switch begins with [`stop_guest_walks`], and [`El1State::load`] ends with what lets walks go on. It is done on
+//! every core: three barriers per switch are cheaper than a second path.
 #![expect(unsafe_code, reason = "moves a guest's registers in and out of the processor")]
 
 use super::sysreg::{read, write};
@@ -13,6 +18,10 @@ macro_rules! el1_registers {
         /// EL1 and EL0 system registers of a vCPU that is not resident.
         #[derive(Clone, Debug, Default)]
         pub struct El1State {
+            /// SCTLR_EL1.
+            pub sctlr: u64,
+            /// TCR_EL1.
+            pub tcr: u64,
             $($(#[$doc])* pub $field: u64,)*
             keys: PointerKeys,
         }
@@ -26,35 +35,39 @@ macro_rules! el1_registers {
 
             /// Reads the registers out of the processor.
             pub fn save(&mut self, has_pointer_authentication: PointerAuthentication) {
+                self.sctlr = read!("sctlr_el1");
+                self.tcr = read!("tcr_el1");
                 $(self.$field = read!($name);)*
                 if has_pointer_authentication == PointerAuthentication::Present {
                     self.keys.save();
                 }
             }
 
-            /// Loads the registers into the processor; takes effect at the
-            /// exception return that enters the guest.
+            /// Loads the registers into the processor, stage 2's being loaded
+            /// already; takes effect at the exception return that enters the guest.
             pub fn load(&self, has_pointer_authentication: PointerAuthentication) {
                 $(write!($name, self.$field);)*
                 if has_pointer_authentication == PointerAuthentication::Present {
                     self.keys.load();
                 }
+                super::instruction_sync();
+                // The MMU as this guest has it: if off, what is now translated
+                // is right; if on, TCR still stops walks.
+                write!("sctlr_el1", self.sctlr);
+                super::instruction_sync();
+                write!("tcr_el1", self.tcr);
             }
         }
     };
 }
 
 el1_registers! {
-    /// SCTLR_EL1.
-    sctlr = "sctlr_el1",
     /// CPACR_EL1.
     cpacr = "cpacr_el1",
     /// TTBR0_EL1.
     ttbr0 = "ttbr0_el1",
     /// TTBR1_EL1.
     ttbr1 = "ttbr1_el1",
-    /// TCR_EL1.
-    tcr = "tcr_el1",
     /// MAIR_EL1.
     mair = "mair_el1",
     /// AMAIR_EL1.
@@ -91,6 +104,20 @@ el1_registers! {
     cntkctl = "cntkctl_el1",
     /// CSSELR_EL1.
     csselr = "csselr_el1",
+}
+
+/// Stops the processor from walking EL1's tables, before any register of that
+/// regime or of stage 2 changes; [`El1State::load`] lets it go on.
+pub fn stop_guest_walks() {
+    /// TCR_EL1.{EPD0, EPD1}: a TLB miss is a fault instead of a walk.
+    const NO_WALKS: u64 = 1 << 7 | 1 << 23;
+    /// SCTLR_EL1.M. With the MMU off there would be no walk, but a translation:
+    /// each address to itself, and that through the wrong stage 2.
+    const MMU: u64 = 1 << 0;
+    write!("tcr_el1", read!("tcr_el1") | NO_WALKS);
+    super::instruction_sync();
+    write!("sctlr_el1", read!("sctlr_el1") | MMU);
+    super::instruction_sync();
 }
 
 /// Whether the processor has pointer authentication, and so key registers.

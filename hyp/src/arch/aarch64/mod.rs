@@ -27,8 +27,8 @@ pub use control::{
     ForceWriteBack, guest_exception_controls, init_cpu, load_debug, set_guest_mpidr, set_stage2,
     write_guest_exception,
 };
-pub use early::{Handoff, handoff, image_size};
-pub use el1::{El1State, PointerAuthentication, Simd};
+pub use early::{Firmware, Handoff, handoff, image_size};
+pub use el1::{El1State, PointerAuthentication, Simd, stop_guest_walks};
 pub use gic_cpu::{
     VirtualInterface, acknowledge, deactivate, drop_priority, empty_list_registers, ich_hcr,
     init as init_gic_cpu_interface, list_register_count, read_list_register, send_sgi, set_ich_hcr,
@@ -43,7 +43,7 @@ pub use timer::{
     VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, set_counter_frequency,
     virtual_timer_is_raised,
 };
-pub use tlb::{flush_all_local, flush_ipa, flush_stage1_local, flush_vmid};
+pub use tlb::{ThisCpu, flush_all_guests, flush_all_local, flush_stage1_local};
 
 use super::{FastFrame, GuestRegs, WholeFrame};
 use crate::crash::{self, FailedFrame};
@@ -242,6 +242,11 @@ pub fn emergency_stack_end(index: usize) -> usize {
 /// MPIDR_EL1's affinity fields.
 pub fn mpidr() -> u64 {
     read!("mpidr_el1") & 0xff_00ff_ffff
+}
+
+/// MIDR_EL1: which core this is.
+pub fn midr() -> u64 {
+    read!("midr_el1")
 }
 
 /// What an exit left in the syndrome registers.

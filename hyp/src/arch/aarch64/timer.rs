@@ -39,9 +39,11 @@ pub fn arm_el2_timer(deadline: u64) {
     write!("cnthp_ctl_el2", ENABLE);
 }
 
-/// Disarms EL2's timer.
+/// Disarms EL2's timer. Its line falls before this returns, so that an interrupt
+/// that is deactivated next does not come once more.
 pub fn disarm_el2_timer() {
     write!("cnthp_ctl_el2", 0);
+    super::instruction_sync();
 }
 
 /// Whether the virtual timer in the processor holds its interrupt line high.

@@ -17,6 +17,7 @@ use core::fmt;
 use platform::board::Region;
 use platform::mmio::Registers;
 use platform::uart::UartInfo;
+use stage2::tlbi::{Instruction, Instructions, Stage2Registers};
 
 /// See the target's.
 #[derive(Clone, Copy)]
@@ -25,6 +26,17 @@ pub struct Handoff {
     pub dtb_size: u64,
     /// See the target's.
     pub console: Option<UartInfo>,
+    /// See the target's.
+    pub firmware: Firmware,
+}
+
+/// See the target's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// See the target's.
+    Present,
+    /// See the target's.
+    Absent,
 }
 
 /// See the target's.
@@ -36,6 +48,20 @@ pub struct FaultRegisters {
     pub far: u64,
     /// HPFAR_EL2.
     pub hpfar: u64,
+}
+
+/// See the target's.
+#[derive(Clone, Copy, Debug)]
+pub struct ThisCpu;
+
+impl Instructions for ThisCpu {
+    fn execute(&self, _: Instruction) {}
+
+    fn registers(&self) -> Stage2Registers {
+        Stage2Registers { vttbr: 0, vtcr: 0 }
+    }
+
+    fn set_registers(&self, _: Stage2Registers) {}
 }
 
 /// Physical memory can't be reached from here.
@@ -188,6 +214,7 @@ nothing! {
     set_counter_frequency(u32);
     set_guest_mpidr(u64);
     set_stage2(u64, u64);
+    stop_guest_walks();
     write_guest_exception(u64, u64, u64, Option<u64>);
     init_gic_cpu_interface();
     drop_priority(u32);
@@ -197,10 +224,9 @@ nothing! {
     write_list_register(usize, u64);
     arm_el2_timer(u64);
     disarm_el2_timer();
+    flush_all_guests();
     flush_all_local();
-    flush_ipa(u64);
     flush_stage1_local();
-    flush_vmid();
     skip_guest_instruction(Esr);
 }
 
@@ -232,9 +258,10 @@ fixed! {
     host_id() -> HostId = HostId::read_with(|_| 0);
     random() -> Option<u64> = None;
     cpu_index() -> usize = 0;
+    midr() -> u64 = 0;
     mpidr() -> u64 = 0;
     emergency_stack_end(usize) -> usize = 0;
-    handoff() -> Handoff = Handoff { dtb_size: 0, console: None };
+    handoff() -> Handoff = Handoff { dtb_size: 0, console: None, firmware: Firmware::Present };
     image_address() -> u64 = 0;
     image_size() -> u64 = 0;
     secondary_entry_address() -> u64 = 0;

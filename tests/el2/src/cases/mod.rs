@@ -16,6 +16,7 @@ cases! {
     every_cpu_reports_in
     el2_memory_is_writable_or_executable
     timer_fires_when_due_and_not_before
+    late_timer_waits_for_other_interrupts
     kick_reaches_only_its_target
     frames_come_zeroed
     list_registers_keep_what_is_written

@@ -1,5 +1,8 @@
 //! A guest's SIMD registers are the same after they were saved, overwritten and loaded again.
-#![expect(unsafe_code, reason = "EL2's code has no SIMD of its own: the registers are set and read in assembly")]
+#![expect(
+    unsafe_code,
+    reason = "EL2's code has no SIMD of its own: the registers are set and read in assembly"
+)]
 
 use crate::kit::{Verdict, ensure_eq};
 use core::arch::asm;
@@ -8,7 +11,8 @@ use hyp::boot::Hardware;
 
 /// Fills and reads both halves of the first and the last register, and the status register.
 pub(crate) fn run(_: &Hardware) -> Verdict {
-    let pattern = [0x0123_4567_89ab_cdef, !0x0123_4567_89ab_cdef, 0xfedc_ba98, 0x1357_9bdf_0246_8ace, 0x800_0000];
+    let pattern =
+        [0x0123_4567_89ab_cdef, !0x0123_4567_89ab_cdef, 0xfedc_ba98, 0x1357_9bdf_0246_8ace, 0x800_0000];
     fill(pattern);
     let mut kept = Simd::new();
     kept.save();

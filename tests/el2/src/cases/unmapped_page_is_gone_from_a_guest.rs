@@ -1,10 +1,9 @@
 //! A page that EL2 unmaps faults at the guest's next access, also if the guest used it just before.
 
-use crate::guest::{BASE, Guest, SET_VECTORS, STOP, range};
+use crate::guest::{BASE, Guest, SET_VECTORS, STOP, participant, range};
 use crate::kit::{Verdict, ensure_eq};
 use alloc::string::ToString;
 use hyp::boot::Hardware;
-use hyp::mem::tables::Machine;
 
 /// `ldr x2, [x1]`.
 const LOAD: u32 = 0xf940_0022;
@@ -21,7 +20,9 @@ pub(crate) fn run(hardware: &Hardware) -> Verdict {
     guest.task.regs.x[1] = PAGE;
     guest.run()?;
     ensure_eq!(guest.x(2), 0x1234, "the page before");
-    guest.space.unmap(range(PAGE, 0x1000)?, &Machine).map_err(|error| error.to_string())?;
+    let cpu = participant()?;
+    let page = range(PAGE, 0x1000)?;
+    guest.space.unmap(&cpu.pin(), page, &guest.maintenance).map_err(|error| error.to_string())?;
     guest.run()?;
     ensure_eq!(guest.injected().map(|injected| injected.far), Some(PAGE), "FAR_EL1 of the second load");
     // The rest of the block that the page was cut from.

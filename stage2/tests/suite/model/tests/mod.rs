@@ -1,0 +1,8 @@
+//! The model, seen at work and seen to bite.
+
+mod catalogue;
+mod guests;
+mod hardware;
+mod operations;
+mod streams;
+mod teeth;
