@@ -18,7 +18,7 @@ use crate::side::{self, Contender, Cpu};
 use crate::work::{Sharing, Work};
 
 /// How often everybody gets a turn.
-const ROUNDS: usize = 60;
+pub(crate) const ROUNDS: usize = 60;
 
 /// How long a turn takes at least.
 const TURN: Duration = Duration::from_millis(2);
@@ -73,7 +73,7 @@ impl Scaling {
 
 /// On cache lines of its own, as what belongs to a CPU is.
 #[repr(align(128))]
-struct Apart<T>(T);
+pub(crate) struct Apart<T>(pub(crate) T);
 
 /// Two threads in one space: without a lock, and with one around everything.
 pub(crate) fn scale(sharing: &Sharing) -> [Scaling; 2] {
