@@ -330,7 +330,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
 
     /// Makes an entry of the caller's that is DEAD empty again.
     pub(crate) fn revive(self) {
-        self.exchange(Descriptor::EMPTY).expect("a dead entry belongs to whoever made it so");
+        self.slot.replace(self.seen, Descriptor::EMPTY);
     }
 
     /// Forgets an annotation.
@@ -484,5 +484,5 @@ impl<M: TableMemory> Settling<'_, M> {
 
 /// Ends a lock that this CPU holds.
 pub(crate) fn release<M: TableMemory>(slot: Slot<'_, M>, locked: Descriptor, new: Descriptor) {
-    slot.exchange(locked, new).expect("a locked entry is changed by its owner only");
+    slot.replace(locked, new);
 }
