@@ -39,6 +39,7 @@
 
 use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
+use crate::contiguous::LockedSet;
 use crate::maint::{Maintenance, Stale};
 use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
 use crate::sync::{Ordering, fence};
@@ -117,6 +118,13 @@ impl<'g, M: TableMemory> Batch<'g, M> {
         Ok(())
     }
 
+    /// Takes the members of a contiguous set, all of which are locked.
+    pub(crate) fn take_set(&mut self, set: LockedSet<'g, M>) {
+        for slot in set.into_batch() {
+            self.took(slot, slot.range(), Stale::Leaves(slot.level()));
+        }
+    }
+
     /// Takes a table that was [killed](Self::kill) with all that it mapped.
     pub(crate) fn take_table(&mut self, entry: Entry<'g, M>, dead: DeadTable) {
         let slot = entry.lock_dead_table(dead.table).into_batch();
@@ -158,8 +166,13 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                     }
                     pte @ (Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_)) => {
                         if entry.try_kill().is_ok() {
-                            if let Pte::Leaf(leaf) = pte {
-                                harvest(slot.range(), leaf);
+                            match pte {
+                                // The walker may have marked another member.
+                                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                                    harvest(slot.range(), leaf.young().dirtied());
+                                }
+                                Pte::Leaf(leaf) => harvest(slot.range(), leaf),
+                                _ => {}
                             }
                             break;
                         }

@@ -19,10 +19,10 @@
 //! LEAF and TABLE are the architecture's (Arm ARM, "VMSAv8-64 translation
 //! table format descriptors"). The hardware ignores all but bit 0 of the
 //! others, so those bits are ours: 3:1 tell the states apart and 63:12 are a
-//! payload. A lock also says in bits 9:4 which CPU took it, and DEAD in bits 7:4
-//! what a leaf was that may have to come back. Bit 10, where a leaf has its access flag, stays zero in all of
-//! them: a lock in that place could be taken for a flag by code that sets or
-//! clears flags in bulk.
+//! payload. A lock also says in bits 9:4 which CPU took it, and DEAD what a
+//! leaf was that may have to come back. Bit 10, where a leaf has its access
+//! flag, stays zero in all of them: a lock in that place could be taken for a
+//! flag by code that sets or clears flags in bulk.
 //!
 //! SETTLING is a table or a leaf to the hardware, which ignores bit 55 of both,
 //! and a lock to this crate: the bit is set while what was replaced in place
@@ -63,7 +63,7 @@ const STATE: u64 = (LeafState::MASK as u64) << STATE_SHIFT;
 pub const LOCK_OWNERS: u8 = 64;
 
 /// In a valid descriptor: what it replaced may still be in TLBs.
-const SETTLING: u64 = 1 << 55;
+pub(crate) const SETTLING: u64 = 1 << 55;
 
 /// The 64-bit word in an entry of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -21,7 +21,7 @@ use crate::view::Slot;
 /// A page or block, as found by a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// The addresses it translates: one page or block.
+    /// The addresses it translates: one page or block, or a contiguous set.
     pub range: IpaRange,
     /// The memory that its first address translates to.
     pub output: PhysAddr,
@@ -170,6 +170,14 @@ impl<'g, M: TableMemory> Walk<'g, M> {
                 Some(slot) => self.slot = slot,
                 None => self.restart(),
             }
+        }
+    }
+
+    /// Goes on at `ipa`, which is above the current address and the end of an
+    /// entry of the same table.
+    pub(crate) fn pass_to(&mut self, ipa: Ipa) {
+        while self.at < ipa.min(self.end) {
+            self.pass();
         }
     }
 
