@@ -200,13 +200,12 @@ impl<M: TableMemory> Space<M> {
         let granule = self.format().granule();
         let level = level.next().expect("a page fits into an entry at the last level");
         let span = granule.span(level);
-        if !self.format().allows_leaf(level)
-            || [at.bits(), end.bits(), output.bits()].iter().any(|bits| bits % span != 0)
-        {
+        let fits = at.is_aligned(span) && end.is_aligned(span) && output.is_aligned(span);
+        if !fits || !self.format().allows_leaf(level) {
             return (level, 0..0);
         }
         let first = granule.index(at, level);
-        (level, first..first + ((end.bits() - at.bits()) / span) as usize)
+        (level, first..first + ((end.bits() - at.bits()) >> granule.shift(level)) as usize)
     }
 
     /// Whether a leaf in an entry for `entry`, at `level`, can map `at` to

@@ -370,6 +370,14 @@ impl AtomicPte {
         }
     }
 
+    /// Writes an entry that nobody but the caller may change now, the walker
+    /// included.
+    #[inline]
+    pub(crate) fn replace(&self, new: Descriptor) {
+        // Release: publishes what `new` leads to, as `exchange` does.
+        self.0.store(new.0, Ordering::Release);
+    }
+
     /// Writes the entry of a table that nobody else can reach.
     #[inline]
     pub(crate) fn fill(&self, new: Descriptor) {
