@@ -39,6 +39,7 @@
 
 use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
+use crate::contiguous::LockedSet;
 use crate::maint::{Maintenance, Stale};
 use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
 use crate::sync::{Ordering, fence};
@@ -113,6 +114,13 @@ impl<'g, M: TableMemory> Batch<'g, M> {
         let slot = entry.try_lock()?.into_batch();
         self.took(slot, slot.range(), Stale::Leaves(slot.level()));
         Ok(())
+    }
+
+    /// Takes the members of a contiguous set, all of which are locked.
+    pub(crate) fn take_set(&mut self, set: LockedSet<'g, M>) {
+        for slot in set.into_batch() {
+            self.took(slot, slot.range(), Stale::Leaves(slot.level()));
+        }
     }
 
     /// Takes a table that was [killed](Self::kill) with all that it mapped.
