@@ -6,7 +6,10 @@
 //! two meet, or if nothing makes the one happen before the other; and
 //! [`Frame::look`] fails if the table is gone already.
 
-#![expect(clippy::arc_with_non_send_sync, reason = "loom's threads take what is not Sync, and check it themselves")]
+#![expect(
+    clippy::arc_with_non_send_sync,
+    reason = "loom's threads take what is not Sync, and check it themselves"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
