@@ -133,11 +133,14 @@ impl State {
             let Doom { place, value, stage2, combined, scope } = doom;
             let tlb = &mut self.regimes.get_mut(&place.vmid).unwrap().tlb;
             let (held, _) = tlb.entry(place, value);
+            // What another CPU has made them forget meanwhile, and waited for
+            // as long as it takes, does not come back by this.
+            let (stage2, combined) = (stage2 & held.stage2, combined & held.combined);
             held.stage2 &= !stage2;
             held.combined &= !combined;
             if self.config.repeat && scope == Scope::InnerShareable {
                 held.draining |= stage2 | combined;
-                self.cpus[cpu].draining.push(doom);
+                self.cpus[cpu].draining.push(Doom { stage2, combined, ..doom });
             }
             tlb.prune(place);
         }

@@ -62,8 +62,11 @@ impl State {
         }
     }
 
+    /// Notes that a rule was broken; the first few times will do.
     pub(crate) fn violation(&mut self, what: String) {
-        self.violations.push(what);
+        if self.violations.len() < 8 {
+            self.violations.push(what);
+        }
     }
 
     pub(crate) fn shape(&self, vmid: Vmid) -> Shape {

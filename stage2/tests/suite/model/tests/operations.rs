@@ -1,7 +1,7 @@
 //! The crate's operations on the machine: nothing to complain about, also if
 //! another CPU comes in between any two steps.
 
-use stage2::{MapError, Permissions};
+use stage2::{Aging, Budget, Cursor, Detail, Ipa, Level, MapError, Permissions, Tlb};
 
 use crate::model::rig::{Rig, range};
 use crate::model::{Config, Counts, Machine, Schedule, Task};
@@ -14,8 +14,7 @@ const RAM: u64 = 0x4000_0000;
 type Operation = fn(&Rig<'_>, usize) -> Result<(), MapError>;
 
 /// Lets CPU 1 do `second` between any two steps of CPU 0's `first`, and looks
-/// whether everything is in order and `then` agrees. Where operations go
-/// through a whole table, a `stride` passes over steps.
+/// whether everything is in order and `then` agrees.
 fn at_every_step(stride: usize, setup: Operation, [first, second]: [Operation; 2], then: impl Fn(&Rig<'_>)) {
     Schedule::at_every_step(stride, |schedule| {
         let machine = Machine::new(Config::FULL);
@@ -36,7 +35,7 @@ fn at_every_step(stride: usize, setup: Operation, [first, second]: [Operation; 2
 
 fn mapped(rig: &Rig<'_>, ipa: u64) -> Option<u64> {
     let cpu = rig.cpu(0);
-    let ipa = stage2::Ipa::new(ipa);
+    let ipa = Ipa::new(ipa);
     let mapping = rig.space.lookup(&cpu.pin(), ipa)?;
     mapping.translate(ipa).map(stage2::PhysAddr::bits)
 }
@@ -184,5 +183,63 @@ fn every_allocation_may_fail() {
             assert_eq!(allocations, 2);
             break;
         }
+    }
+}
+
+/// Every operation beside every other, on the same few addresses: a block,
+/// half a table of pages behind it, and nothing after that.
+#[test]
+fn any_two_operations_go_together() {
+    let operations: [Operation; 11] = [
+        |rig, cpu| refused_at_most(rig.cpu(cpu).map(range(MIB2 + PAGE, PAGE), RAM)),
+        |rig, cpu| refused_at_most(rig.cpu(cpu).map(range(2 * MIB2 - PAGE, 2 * PAGE), RAM)),
+        |rig, cpu| rig.cpu(cpu).unmap(range(PAGE, PAGE)),
+        |rig, cpu| rig.cpu(cpu).unmap(range(MIB2, 3 * PAGE)),
+        |rig, cpu| rig.cpu(cpu).unmap(range(0, 2 * MIB2)),
+        |rig, cpu| rig.cpu(cpu).protect(range(0, MIB2 + PAGE), Permissions::READ_ONLY),
+        |rig, cpu| rig.cpu(cpu).protect(range(MIB2 / 2, PAGE), Permissions::NONE),
+        |rig, number| {
+            let cpu = rig.cpu(number);
+            // Refused, unless the other has split it before.
+            let _ = rig.space.collapse(&cpu.pin(), Ipa::new(PAGE), &cpu.maintenance);
+            Ok(())
+        },
+        |rig, number| {
+            let cpu = rig.cpu(number);
+            let cursor = &mut Cursor::new(range(0, MIB2));
+            rig.space
+                .split_step(&cpu.pin(), cursor, Level::L3, Budget::UNLIMITED, &cpu.maintenance)
+                .map(|_| ())
+        },
+        |rig, number| {
+            let (cpu, cursor) = (rig.cpu(number), &mut Cursor::new(range(PAGE, 2 * MIB2)));
+            let (aging, budget) = (Aging::Clear(Tlb::Batch), Budget::UNLIMITED);
+            rig.space.age_step(&cpu.pin(), cursor, aging, budget, &cpu.maintenance, |_| {}).map(|_| ())
+        },
+        |rig, number| {
+            let (cpu, cursor) = (rig.cpu(number), &mut Cursor::new(range(MIB2, 3 * PAGE)));
+            let (detail, budget) = (Detail::Pages, Budget::UNLIMITED);
+            rig.space
+                .collect_dirty_step(&cpu.pin(), cursor, detail, budget, &cpu.maintenance, |_| {})
+                .map(|_| ())
+        },
+    ];
+    let setup: Operation = |rig, cpu| {
+        rig.cpu(cpu).map(range(0, MIB2), RAM)?;
+        rig.cpu(cpu).map(range(MIB2, 3 * PAGE), RAM + MIB2)
+    };
+    for first in operations {
+        for second in operations {
+            // Prime, so that all kinds of steps get their turn.
+            at_every_step(37, setup, [first, second], |_| {});
+        }
+    }
+}
+
+/// Mapping what someone else has mapped already is no mistake here.
+fn refused_at_most(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::AlreadyMapped { .. }) => Ok(()),
+        other => other,
     }
 }
