@@ -19,6 +19,7 @@ use crate::trap::sysreg::IdView;
 use crate::vcpu::Vcpu;
 use crate::vgic::{Version, Vgic};
 use crate::vm::{Parts, VMS, Vm};
+use crate::vmid::Vmids;
 use crate::vtimer::VTIMER;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -65,13 +66,16 @@ pub fn create_all(bundle: &Bundle<'static>, host: &Host<'_>, seeds: &mut Seeds) 
     // The pool knows what is free; admission only counts it.
     let free = 0..pool::free_bytes();
     let plans = admit::plan(bundle, &admit::Machine { cpus: host.cpus, free: core::slice::from_ref(&free) });
+    let vmids = Box::leak(Box::new(Vmids::new(host.features.vmid)));
     let mut vms: Vec<&'static Vm> = Vec::new();
     let mut homes: [Vec<&'static Vcpu>; PER_CPU.len()] = Default::default();
     for (config, plan) in bundle.vms().iter().zip(plans) {
         let made = match (config, plan) {
-            (Ok(config), Ok(plan)) => create(vms.len(), config, &plan, host, seeds).map_err(|reason| {
-                say!("VM {}: not created: {reason}", config.name);
-            }),
+            (Ok(config), Ok(plan)) => {
+                create(vms.len(), config, &plan, host, vmids, seeds).map_err(|reason| {
+                    say!("VM {}: not created: {reason}", config.name);
+                })
+            }
             (_, Err(refusal)) => {
                 say!("{refusal}");
                 continue;
@@ -97,6 +101,7 @@ fn create(
     config: &VmConfig,
     plan: &VmPlan<'static>,
     host: &Host<'_>,
+    vmids: &'static Vmids,
     seeds: &mut Seeds,
 ) -> Result<&'static Vm, String> {
     // What can be refused comes before the memory: the next VM may want it.
@@ -104,7 +109,7 @@ fn create(
     let images = images(config, plan, host, seeds)?;
     let pieces = pool::allocate(plan.memory).map_err(|error| error.to_string())?;
     let memory = GuestMemory::new(layout::RAM_BASE, pieces);
-    let Stage2Registers { vttbr, vtcr } = map(&memory, host, id)?;
+    let Stage2Registers { vttbr, vtcr } = map(&memory, host)?;
     let vgic = Vgic::new(host.gic, plan.cpus.len());
     for index in 0..plan.cpus.len() {
         vgic.link_ppi(index, VTIMER, VTIMER);
@@ -118,6 +123,7 @@ fn create(
         memory,
         vttbr,
         vtcr,
+        vmids,
         images,
     })));
     let vcpus: Vec<Vcpu> =
@@ -132,12 +138,13 @@ fn create(
 ///
 /// Only the registers remain of it: the tables stay as long as the VM, which
 /// is as long as the machine.
-fn map(memory: &GuestMemory, host: &Host<'_>, id: usize) -> Result<Stage2Registers, String> {
+fn map(memory: &GuestMemory, host: &Host<'_>) -> Result<Stage2Registers, String> {
     let geometry = Geometry::new(stage2::Granule::Kib4, ipa_bits(host.pa_size), host.pa_size)
         .map_err(|error| error.to_string())?;
     let space = Space::new(geometry, host.features, Frames).map_err(|error| error.to_string())?;
-    // VMID 0 is left unused, so that a VTTBR of 0 can't be mistaken for a VM's.
-    let vmid = id as u16 + 1;
+    // The VM gets a VMID when it first runs. Until then no TLB can hold anything of it,
+    // under no VMID; and 0 is nobody's.
+    let vmid = 0;
     let maintenance = tables::maintenance(&space, vmid, host.tlb);
     let cpu = EPOCHS.register().ok_or("no CPU is left to look into tables")?;
     let guard = cpu.pin();

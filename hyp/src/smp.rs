@@ -10,9 +10,7 @@ use crate::percpu::{self, MAX_CPUS};
 use crate::terminal::say;
 use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::id::{GuestShape, HostId};
-use crate::trap::sysreg::register::{
-    ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
-};
+use crate::trap::sysreg::register::{ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1};
 use crate::vgic::Version;
 use crate::{arch, create, watchdog};
 use alloc::vec::Vec;

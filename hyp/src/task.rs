@@ -94,7 +94,8 @@ impl Task {
     pub fn load(&mut self, authentication: PointerAuthentication) {
         let (vm, vcpu) = (self.vcpu.vm, self.vcpu);
         arch::stop_guest_walks();
-        arch::set_stage2(vm.vttbr, vm.vtcr);
+        let vmid = vm.vmids.enter(arch::percpu().index(), &vm.vmid, &arch::ThisCpu);
+        arch::set_stage2(vm.vttbr | vmid.vttbr_bits(), vm.vtcr);
         arch::set_guest_mpidr(vcpu.mpidr());
         self.el1.load(authentication);
         self.simd.load();
@@ -119,6 +120,7 @@ impl Task {
         irq::set_timer_active(Active::No);
         self.el1.save(authentication);
         self.simd.save();
+        vm.vmids.leave(arch::percpu().index());
     }
 
     /// Lets go of the processor without keeping anything: the run has ended.
@@ -129,6 +131,7 @@ impl Task {
             vm.vgic.power_off(index, lrs).union(vm.vgic.save(index, lrs))
         }));
         irq::set_timer_active(Active::No);
+        vm.vmids.leave(arch::percpu().index());
         self.activity = Activity::Parked;
     }
 

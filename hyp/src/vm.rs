@@ -25,6 +25,7 @@ use crate::trap::sysreg::IdView;
 use crate::vcpu::{Attention, Vcpu};
 use crate::vcpu_set::VcpuSet;
 use crate::vgic::Vgic;
+use crate::vmid::{Assignment, Vmids};
 use crate::vpl011::Vpl011;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
@@ -85,10 +86,14 @@ pub struct Vm {
     pub console: &'static Vpl011,
     /// Its memory, and where that is.
     pub memory: GuestMemory,
-    /// VTTBR_EL2: root of its stage 2, and VMID.
+    /// VTTBR_EL2 without the VMID: root of its stage 2.
     pub vttbr: u64,
     /// VTCR_EL2.
     pub vtcr: u64,
+    /// The machine's VMIDs.
+    pub vmids: &'static Vmids,
+    /// Which of them it has.
+    pub vmid: Assignment,
     /// What is loaded at each start.
     pub images: Images,
     vcpus: Once<&'static [Vcpu]>,
@@ -119,6 +124,8 @@ pub struct Parts {
     pub vttbr: u64,
     /// See [`Vm::vtcr`].
     pub vtcr: u64,
+    /// See [`Vm::vmids`].
+    pub vmids: &'static Vmids,
     /// See [`Vm::images`].
     pub images: Images,
 }
@@ -126,7 +133,7 @@ pub struct Parts {
 impl Vm {
     /// A VM that is off and has no vCPU yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { id, config, ids, vgic, console, memory, vttbr, vtcr, images } = parts;
+        let Parts { id, config, ids, vgic, console, memory, vttbr, vtcr, vmids, images } = parts;
         Self {
             id,
             config,
@@ -136,6 +143,8 @@ impl Vm {
             memory,
             vttbr,
             vtcr,
+            vmids,
+            vmid: Assignment::none(),
             images,
             vcpus: Once::new(),
             state: AtomicU8::new(State::Off as u8),

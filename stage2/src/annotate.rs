@@ -56,7 +56,14 @@ impl<M: TableMemory> Space<M> {
         maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
         let range = cursor.range();
-        let step = self.take_apart_step(guard, cursor, Purpose::Annotate(annotation), budget, maintenance, |_, _| {});
+        let step = self.take_apart_step(
+            guard,
+            cursor,
+            Purpose::Annotate(annotation),
+            budget,
+            maintenance,
+            |_, _| {},
+        );
         if step == Err(MapError::OutOfTables) {
             // Tables are linked on the way to the ends of the range only, and
             // those that got no entry are not needed.

@@ -96,7 +96,9 @@ impl<'e, S: Deref<Target = [Frame]>> Arena<'e, S> {
 /// bits. `count` is a power of two and divides `first`.
 fn words(first: usize, count: usize) -> impl Iterator<Item = (usize, u64)> {
     let in_word = count.min(64);
-    (first..first + count).step_by(64).map(move |frame| (frame / 64, (u64::MAX >> (64 - in_word)) << (frame % 64)))
+    (first..first + count)
+        .step_by(64)
+        .map(move |frame| (frame / 64, (u64::MAX >> (64 - in_word)) << (frame % 64)))
 }
 
 // SAFETY: 1. A frame is handed out by whoever sets its bit in `taken`, and is

@@ -209,7 +209,8 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     /// # Panics
     ///
     /// If the change needs a break, see [`is_bbm_safe`], or if the leaf is
-    /// for another level.
+    /// for another level. If it gives other permissions to a member of a
+    /// contiguous set: [`unfold`](crate::Space::unfold) the set first.
     pub fn try_update(self, leaf: Leaf) -> Result<(), Raced> {
         let old = self.pte();
         if matches!(old, Pte::Locked | Pte::Dead | Pte::Settling(_)) {
@@ -217,6 +218,11 @@ impl<'s, M: TableMemory> Entry<'s, M> {
         }
         self.check(leaf);
         assert!(is_bbm_safe(old, Pte::Leaf(leaf)), "{old:?} to {leaf:?} needs break before make");
+        if let Pte::Leaf(old) = old
+            && old.is_contiguous()
+        {
+            assert!(old.says_the_same(leaf), "{old:?} can't be changed without the rest of its set");
+        }
         self.exchange(leaf.encode())
     }
 
@@ -249,8 +255,20 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     ///
     /// # Panics
     ///
-    /// If a table was read: tables leave by another way, see `detach.rs`.
+    /// If a table was read: tables leave by another way, see `detach.rs`. If a
+    /// member of a contiguous set was read: [`unfold`] the set first.
+    ///
+    /// [`unfold`]: crate::Space::unfold
     pub fn try_lock(self) -> Result<Locked<'s, M>, Raced> {
+        if let Pte::Leaf(leaf) = self.pte() {
+            assert!(!leaf.is_contiguous(), "{leaf:?} can't be changed without the rest of its set");
+        }
+        self.try_lock_member()
+    }
+
+    /// As [`Self::try_lock`], also for a member of a contiguous set, all of
+    /// which is to be locked.
+    pub(crate) fn try_lock_member(self) -> Result<Locked<'s, M>, Raced> {
         match self.pte() {
             // LOCKED to LOCKED would succeed for two CPUs at once.
             Pte::Locked | Pte::Dead | Pte::Settling(_) => Err(Raced),
@@ -386,6 +404,13 @@ impl<'s, M: TableMemory> Locked<'s, M> {
         let (slot, locked) = (self.slot, self.locked);
         mem::forget(self);
         Broken { slot, locked }
+    }
+
+    /// Hands the entry to a set that is being locked, with what it was.
+    pub(crate) fn into_set(self) -> Descriptor {
+        let old = self.old;
+        mem::forget(self);
+        old
     }
 
     /// Hands the entry to a batch, which breaks many at once.

@@ -39,8 +39,10 @@
 
 use crate::addr::IpaRange;
 use crate::bbm::{self, Entry, Raced};
+use crate::contiguous::LockedSet;
 use crate::maint::{Maintenance, Stale};
 use crate::pte::{self, Annotation, Descriptor, Leaf, Pte, TableAddr};
+use crate::sync::{Ordering, fence};
 use crate::table::TableMemory;
 use crate::view::{Slot, View};
 
@@ -56,8 +58,17 @@ pub(crate) struct DeadTable {
 /// look finds it empty, unless it finds another at work here. That one, if it
 /// has to give up, looks again.
 pub(crate) fn bury<M: TableMemory>(view: View<'_, M>, table: TableAddr) -> Option<DeadTable> {
-    while view.entries().iter().all(|entry| entry.load() == Descriptor::EMPTY) {
-        let Some(taken) = view.slots().find(|slot| slot.exchange(Descriptor::EMPTY, pte::dead(None)).is_err()) else {
+    loop {
+        // Whoever empties an entry comes here afterwards, to look at those of
+        // the others. Of two that do so at once, the one whose fence is later
+        // sees what both have done; without, neither might.
+        fence(Ordering::SeqCst);
+        if view.entries().iter().any(|entry| entry.load() != Descriptor::EMPTY) {
+            return None;
+        }
+        let Some(taken) =
+            view.slots().find(|slot| slot.exchange(Descriptor::EMPTY, pte::dead(None)).is_err())
+        else {
             return Some(DeadTable { table });
         };
         // Entry 0 last: it is the sign that the table is spoken for.
@@ -65,7 +76,6 @@ pub(crate) fn bury<M: TableMemory>(view: View<'_, M>, table: TableAddr) -> Optio
             Entry::load(view.slot(index)).revive();
         }
     }
-    None
 }
 
 /// Entries of one table that are on their way to EMPTY, or to an annotation.
@@ -104,6 +114,13 @@ impl<'g, M: TableMemory> Batch<'g, M> {
         let slot = entry.try_lock()?.into_batch();
         self.took(slot, slot.range(), Stale::Leaves(slot.level()));
         Ok(())
+    }
+
+    /// Takes the members of a contiguous set, all of which are locked.
+    pub(crate) fn take_set(&mut self, set: LockedSet<'g, M>) {
+        for slot in set.into_batch() {
+            self.took(slot, slot.range(), Stale::Leaves(slot.level()));
+        }
     }
 
     /// Takes a table that was [killed](Self::kill) with all that it mapped.

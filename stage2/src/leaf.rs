@@ -242,13 +242,13 @@ impl Leaf {
         }
     }
 
-    /// Whether both map the same memory with the same attributes and software
-    /// bits. They may differ in age, dirty state and contiguity.
+    /// Whether both map the same memory with the same attributes. They may
+    /// differ in age, dirty state and contiguity.
     #[must_use]
     #[inline]
     pub(crate) const fn says_the_same(self, other: Self) -> bool {
-        let [this, other] = [self.young().cleaned(), other.young().cleaned()];
-        this.without_contiguous().bits == other.without_contiguous().bits
+        let ignored = attr::AF | attr::GENERATION | attr::CONTIGUOUS;
+        (self.cleaned().bits ^ other.cleaned().bits) & !ignored == 0
     }
 
     /// The same mapping of other memory, by itself.
@@ -296,7 +296,9 @@ impl Leaf {
     /// The bits of a word that a [`LeafState`] holds, from its bit 0 on.
     #[inline]
     const fn state_bits(self) -> [u64; LeafState::BITS] {
-        [attr::AF, attr::S2AP_WRITE, self.clean_mark(), attr::CONTIGUOUS]
+        const GENERATION: [u64; 2] = [1 << attr::GENERATION_SHIFT, 2 << attr::GENERATION_SHIFT];
+        let [low, high] = GENERATION;
+        [attr::AF, attr::S2AP_WRITE, self.clean_mark(), attr::CONTIGUOUS, low, high]
     }
 
     #[inline]
@@ -317,7 +319,7 @@ impl Leaf {
 pub(crate) struct LeafState(u8);
 
 impl LeafState {
-    const BITS: usize = 4;
+    const BITS: usize = 6;
     /// The bits that one can have.
     pub(crate) const MASK: u8 = (1 << Self::BITS) - 1;
 
@@ -532,7 +534,8 @@ mod tests {
     fn leaf_comes_back_from_another_and_its_own_state() {
         for format in formats() {
             let leaf = block(format, Permissions::ALL);
-            for other in [leaf.aged(), leaf.cleaned(), leaf.cleaned().dirtied(), leaf.with_contiguous()] {
+            let others = [leaf.aged(), leaf.cleaned(), leaf.cleaned().dirtied(), leaf.with_contiguous()];
+            for other in others.into_iter().chain([leaf.after_pass().after_pass()]) {
                 assert!(leaf.says_the_same(other));
                 assert_ne!(leaf.state(), other.state());
                 assert_eq!(leaf.with_state(other.state()), other);
@@ -545,7 +548,7 @@ mod tests {
     fn leaves_with_other_permissions_memory_or_software_bits_do_not_say_the_same() {
         for format in formats() {
             let leaf = block(format, Permissions::ALL);
-            let software = Leaf { bits: leaf.bits | 1 << 56, ..leaf };
+            let software = Leaf { bits: leaf.bits | 1 << 55, ..leaf };
             let elsewhere = leaf.moved(leaf.level, PhysAddr::new(0));
             for other in [leaf.with_permissions(Permissions::READ_EXECUTE), software, elsewhere] {
                 assert!(!leaf.says_the_same(other));

@@ -193,6 +193,7 @@ pub mod attr;
 pub mod bbm;
 mod cold;
 mod collapse;
+mod contiguous;
 pub mod cursor;
 mod detach;
 pub mod dirty;

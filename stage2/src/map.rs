@@ -14,6 +14,8 @@ use core::ops::Range;
 
 use crate::addr::{Ipa, IpaRange, Level, PhysAddr};
 use crate::attr::Attributes;
+use crate::bbm::{Entry, Raced};
+use crate::contiguous::Set;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
@@ -21,6 +23,7 @@ use crate::maint::Maintenance;
 use crate::pte::{Leaf, Pte};
 use crate::space::Space;
 use crate::table::TableMemory;
+use crate::vtcr::Contiguous;
 use crate::walk::Walk;
 
 impl<M: TableMemory> Space<M> {
@@ -45,7 +48,7 @@ impl<M: TableMemory> Space<M> {
     ) -> Result<(), MapError> {
         self.check_mapping(range, output, attributes)?;
         let mut unlimited = Budget::UNLIMITED.open(self.geometry().granule());
-        let (mapped_to, result) = self.fill(guard, range, output, attributes, &mut unlimited);
+        let (mapped_to, result) = self.fill(guard, range, output, attributes, &mut unlimited, maintenance);
         maintenance.publish();
         if result.is_err() {
             if let Some(mapped) = IpaRange::between(range.start(), mapped_to) {
@@ -76,7 +79,7 @@ impl<M: TableMemory> Space<M> {
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
         let done = cursor.done().map_or(0, IpaRange::size);
         let mut account = budget.open(self.geometry().granule());
-        let (at, result) = self.fill(guard, rest, output.plus(done), attributes, &mut account);
+        let (at, result) = self.fill(guard, rest, output.plus(done), attributes, &mut account, maintenance);
         maintenance.publish();
         let step = cursor.reached(at);
         result.map(|()| step)
@@ -102,6 +105,7 @@ impl<M: TableMemory> Space<M> {
         mut output: PhysAddr,
         attributes: Attributes,
         account: &mut Account,
+        maintenance: &impl Maintenance,
     ) -> (Ipa, Result<(), MapError>) {
         let mut walk = Walk::new(self, guard, range);
         while let Some(entry) = walk.entry_within(account) {
@@ -110,10 +114,11 @@ impl<M: TableMemory> Space<M> {
                 Pte::Empty if self.fits(entry.range(), entry.level(), at, output, range.end()) => {
                     let span = entry.range().size();
                     let leaf = Leaf::new(entry.level(), output, attributes, self.format());
-                    if entry.try_update(leaf).is_ok() {
-                        walk.pass();
+                    if let Ok(mapped) = self.put(entry, leaf, range.end(), maintenance) {
+                        account.spend((mapped.size() / span) as usize - 1);
+                        walk.pass_to(mapped.end());
                         // The end of memory may be the end of all addresses.
-                        output = output.checked_add(span).unwrap_or(output);
+                        output = output.checked_add(mapped.size()).unwrap_or(output);
                     }
                 }
                 Pte::Empty => {
@@ -126,11 +131,8 @@ impl<M: TableMemory> Space<M> {
                     let Some(table) = self.tables.allocate(guard) else {
                         return (at, Err(MapError::OutOfTables));
                     };
-                    let (format, first) = (self.format(), brought.start);
-                    table.fill_part(brought.clone(), |index| {
-                        let offset = (index - first) as u64 * format.granule().span(level);
-                        Leaf::new(level, output.plus(offset), attributes, format).encode()
-                    });
+                    let first = Leaf::new(level, output, attributes, self.format());
+                    table.fill_part(brought.clone(), |index| self.brought(first, &brought, index).encode());
                     if let Ok(table) = entry.try_link(table) {
                         if brought.is_empty() {
                             walk.descend(table);
@@ -164,6 +166,48 @@ impl<M: TableMemory> Space<M> {
         }
         let first = granule.index(at, level);
         (level, first..first + ((end.bits() - at.bits()) / span) as usize)
+    }
+
+    /// The leaf with this index in a table that maps memory in the entries
+    /// `brought`, of which `first` is the first leaf. It is part of a contiguous
+    /// set if all of the set is brought.
+    fn brought(&self, first: Leaf, brought: &Range<usize>, index: usize) -> Leaf {
+        let (granule, level) = (self.format().granule(), first.level());
+        let leaf = first.moved_to(first.output().plus((index - brought.start) as u64 * granule.span(level)));
+        match granule.contiguous_entries(level) {
+            Some(entries) if self.features().contiguous == Contiguous::Allowed => {
+                let start = index - index % entries;
+                let whole = brought.start <= start && start + entries <= brought.end;
+                let before = (index - start) as u64 * granule.span(level);
+                let output = leaf.output().bits().wrapping_sub(before);
+                let aligned = output.is_multiple_of(entries as u64 * granule.span(level));
+                if whole && aligned { leaf.with_contiguous() } else { leaf }
+            }
+            _ => leaf,
+        }
+    }
+
+    /// Stores a leaf in an empty entry, or a contiguous set from there on if
+    /// one fits below `end` and all its entries are empty. Returns what was
+    /// mapped.
+    fn put(
+        &self,
+        entry: Entry<'_, M>,
+        leaf: Leaf,
+        end: Ipa,
+        maintenance: &impl Maintenance,
+    ) -> Result<IpaRange, Raced> {
+        let range = entry.range();
+        if self.features().contiguous == Contiguous::Allowed
+            && let Some(set) = Set::of(entry.slot())
+            && set.range().start() == range.start()
+            && set.range().end() <= end
+            && set.is_aligned(leaf.output())
+            && set.try_make(leaf, maintenance).is_ok()
+        {
+            return Ok(set.range());
+        }
+        entry.try_update(leaf).map(|()| range)
     }
 
     /// Whether a leaf in an entry for `entry`, at `level`, can map `at` to

@@ -105,7 +105,11 @@ impl<M: TableMemory> Space<M> {
         maintenance: &impl Maintenance,
     ) -> Result<Vacated, MigrateError> {
         loop {
-            let (entry, _) = self.leaf_to_move(guard, ipa, output)?;
+            let (entry, leaf) = self.leaf_to_move(guard, ipa, output)?;
+            if leaf.is_contiguous() {
+                self.unfold_at(entry.slot(), maintenance);
+                continue;
+            }
             let range = entry.range();
             let Ok(locked) = entry.try_lock() else { continue };
             // What the lock replaced, and not what was read before: with the
@@ -137,6 +141,9 @@ impl<M: TableMemory> Space<M> {
             let range = entry.range();
             if old.dirty() != Dirty::ReadOnly {
                 return Err(MigrateError::Writable { ipa });
+            } else if old.is_contiguous() {
+                self.unfold_at(entry.slot(), maintenance);
+                continue;
             }
             let Ok(settling) = entry.try_settle_identical(old.moved_to(output)) else { continue };
             settling.settle(maintenance);

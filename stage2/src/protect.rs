@@ -4,13 +4,15 @@
 use crate::addr::{Ipa, IpaRange, Level};
 use crate::attr::{Dirty, Permissions};
 use crate::bbm::Entry;
+use crate::contiguous::{LockedSet, Set};
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
 use crate::maint::{Maintenance, Stale};
-use crate::pte::Pte;
+use crate::pte::{Leaf, Pte};
 use crate::space::Space;
 use crate::table::TableMemory;
+use crate::view::Slot;
 use crate::vtcr::Bbm;
 use crate::walk::{Mapping, Walk};
 
@@ -104,12 +106,21 @@ impl<M: TableMemory> Space<M> {
                         return (walk.at(), Err(error));
                     }
                 }
+                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                    if let Some(locked) = self.lock_set(entry.slot(), range, maintenance) {
+                        let set = locked.set();
+                        for (range, leaf) in locked.members() {
+                            tell_if_lost(range, leaf, leaf.with_permissions(permissions), harvest);
+                        }
+                        locked.protect(permissions);
+                        account.spend(set.entries() - 1);
+                        walk.pass_to(set.range().end());
+                    }
+                }
                 Pte::Leaf(leaf) => {
                     let (range, after) = (entry.range(), leaf.with_permissions(permissions));
                     if entry.try_update(after).is_ok() {
-                        if leaf.dirty() == Dirty::Dirty && after.dirty() == Dirty::ReadOnly {
-                            harvest(Mapping::new(range, leaf));
-                        }
+                        tell_if_lost(range, leaf, after, harvest);
                         walk.pass();
                     }
                 }
@@ -117,6 +128,25 @@ impl<M: TableMemory> Space<M> {
             }
         }
         (walk.at(), Ok(()))
+    }
+
+    /// Locks the contiguous set that `slot` is part of; or makes ordinary
+    /// leaves of it, if only a part is inside `range`.
+    fn lock_set<'g>(
+        &self,
+        slot: Slot<'g, M>,
+        range: IpaRange,
+        maintenance: &impl Maintenance,
+    ) -> Option<LockedSet<'g, M>> {
+        let Some(set) = Set::of(slot).filter(|set| range.covers(set.range())) else {
+            self.unfold_at(slot, maintenance);
+            return None;
+        };
+        let locked = set.lock_members(maintenance).ok();
+        if locked.is_none() {
+            self.memory().relax();
+        }
+        locked
     }
 
     /// Makes sure that no leaf and no annotation reaches across either end of
@@ -161,8 +191,8 @@ impl<M: TableMemory> Space<M> {
     /// Replaces a block by a table of smaller leaves that say the same, or an
     /// annotation by a table of annotations.
     ///
-    /// Does nothing if the entry has changed since it was read; the caller
-    /// looks again in any case.
+    /// Does nothing if the entry has changed since it was read, and only
+    /// unfolds the set if it is part of one; the caller looks again in any case.
     ///
     /// With FEAT_BBM level 2 the table is stored over the block: no moment
     /// passes in which a guest would fault. But until the block is invalidated
@@ -171,6 +201,10 @@ impl<M: TableMemory> Space<M> {
     /// then, which makes everybody wait who wants to change something in it.
     pub(crate) fn split(&self, entry: Entry<'_, M>, maintenance: &impl Maintenance) -> Result<(), MapError> {
         if entry.level().next().is_none() {
+            return Ok(());
+        }
+        if matches!(entry.pte(), Pte::Leaf(block) if block.is_contiguous()) {
+            self.unfold_at(entry.slot(), maintenance);
             return Ok(());
         }
         // Everything that can fail or take time comes before the lock.
@@ -192,5 +226,12 @@ impl<M: TableMemory> Space<M> {
             locked.break_with(maintenance).link(table, maintenance);
         }
         Ok(())
+    }
+}
+
+/// Tells of a leaf that was dirty and can't say so any more.
+fn tell_if_lost(range: IpaRange, before: Leaf, after: Leaf, harvest: &mut impl FnMut(Mapping)) {
+    if before.dirty() == Dirty::Dirty && after.dirty() == Dirty::ReadOnly {
+        harvest(Mapping::new(range, before));
     }
 }

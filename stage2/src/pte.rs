@@ -19,10 +19,10 @@
 //! LEAF and TABLE are the architecture's (Arm ARM, "VMSAv8-64 translation
 //! table format descriptors"). The hardware ignores all but bit 0 of the
 //! others, so those bits are ours: 3:1 tell the states apart and 63:12 are a
-//! payload. A lock also says in bits 9:4 which CPU took it, and DEAD in bits 7:4
-//! what a leaf was that may have to come back. Bit 10, where a leaf has its access flag, stays zero in all of
-//! them: a lock in that place could be taken for a flag by code that sets or
-//! clears flags in bulk.
+//! payload. A lock also says in bits 9:4 which CPU took it, and DEAD what a
+//! leaf was that may have to come back. Bit 10, where a leaf has its access
+//! flag, stays zero in all of them: a lock in that place could be taken for a
+//! flag by code that sets or clears flags in bulk.
 //!
 //! SETTLING is a table or a leaf to the hardware, which ignores bit 55 of both,
 //! and a lock to this crate: the bit is set while what was replaced in place

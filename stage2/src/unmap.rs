@@ -10,6 +10,7 @@
 
 use crate::addr::{Ipa, IpaRange, Level};
 use crate::bbm::Entry;
+use crate::contiguous::Set;
 use crate::cursor::{Account, Budget, Cursor, Step};
 use crate::detach::{self, Batch};
 use crate::epoch::Guard;
@@ -222,6 +223,9 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
                     }
                 }
                 Pte::Leaf(_) if !self.kills() => next = slot.next(),
+                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                    next = self.remove_set(slot, range, &mut batch).map_or(next, Set::next);
+                }
                 Pte::Leaf(leaf) if whole => {
                     if batch.take_leaf(entry).is_ok() {
                         (self.harvest)(slot.range(), leaf);
@@ -278,5 +282,29 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
         }
         batch.complete(maintenance);
         Ok(Progress::Done)
+    }
+
+    /// Takes all of the contiguous set that `slot` is part of, and returns it;
+    /// or makes ordinary leaves of it, if only a part is inside `range`.
+    fn remove_set<'g>(
+        &mut self,
+        slot: Slot<'g, M>,
+        range: IpaRange,
+        batch: &mut Batch<'g, M>,
+    ) -> Option<Set<'g, M>> {
+        let Some(set) = Set::of(slot).filter(|set| range.covers(set.range())) else {
+            batch.complete(self.maintenance);
+            self.space.unfold_at(slot, self.maintenance);
+            return None;
+        };
+        let Ok(locked) = set.lock_members(self.maintenance) else {
+            batch.complete(self.maintenance);
+            self.space.memory().relax();
+            return None;
+        };
+        locked.members().for_each(|(range, leaf)| (self.harvest)(range, leaf));
+        batch.take_set(locked);
+        self.account.spend(set.entries() - 1);
+        Some(set)
     }
 }

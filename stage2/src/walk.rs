@@ -173,6 +173,14 @@ impl<'g, M: TableMemory> Walk<'g, M> {
         }
     }
 
+    /// Goes on at `ipa`, which is above the current address and the end of an
+    /// entry of the same table.
+    pub(crate) fn pass_to(&mut self, ipa: Ipa) {
+        while self.at < ipa.min(self.end) {
+            self.pass();
+        }
+    }
+
     /// Finds the current address again, from the root.
     fn restart(&mut self) {
         self.slot = self.space.root_slot(self.guard, self.at);

@@ -7,6 +7,7 @@
 
 use super::pool::{self, FRAME};
 use crate::arch;
+use crate::vmid::Tlbs;
 use stage2::epoch::Epochs;
 use stage2::pte::AtomicPte;
 use stage2::tlbi::{Platform, Sequences, Stage2Registers};
@@ -48,6 +49,16 @@ unsafe impl TableMemory for Frames {
 
     fn epochs(&self) -> &Epochs {
         &EPOCHS
+    }
+}
+
+impl Tlbs for arch::ThisCpu {
+    fn forget_all_guests(&self) {
+        arch::flush_all_guests();
+    }
+
+    fn complete_writes(&self) {
+        arch::complete_inner();
     }
 }
 

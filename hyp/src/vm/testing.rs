@@ -12,8 +12,10 @@ use crate::trap::sysreg::IdView;
 use crate::trap::sysreg::id::{GuestShape, HostId};
 use crate::vcpu::Vcpu;
 use crate::vgic::{Version, Vgic};
+use crate::vmid::Vmids;
 use crate::vpl011::Vpl011;
 use platform::board::Region;
+use stage2::VmidSize;
 use std::alloc::{Layout, alloc_zeroed};
 
 /// Memory that lives as long as the tests, aligned to its size: a power of two of [`CHUNK`]s.
@@ -57,6 +59,7 @@ pub(crate) fn vm_with(vcpus: usize, lines: &str, segments: Vec<Segment<'static>>
         memory: GuestMemory::new(layout::RAM_BASE, pieces),
         vttbr: 0,
         vtcr: 0,
+        vmids: Box::leak(Box::new(Vmids::new(VmidSize::Bits8))),
         images: Images { segments, entry: layout::RAM_BASE, device_tree: layout::RAM_BASE + 0x10_0000 },
     })));
     vm.set_vcpus(Vec::leak((0..vcpus).map(|index| Vcpu::new(vm, index, 0)).collect()));

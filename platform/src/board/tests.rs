@@ -330,6 +330,14 @@ fn interrupts_pass_through_the_imx_power_controller() {
 }
 
 #[test]
+fn a_command_line_that_is_no_text_is_ignored_and_named() {
+    let blob = TreeBuilder::new().begin("chosen").bytes("bootargs", &[0xff, 0xfe, 0]).build();
+    let board = read(&blob);
+    assert_eq!(board.bootargs, None);
+    assert!(board.problems().any(|problem| problem.kind == ProblemKind::BootargsNotText));
+}
+
+#[test]
 fn psci_of_version_0_1_alone_is_not_used() {
     let blob = TreeBuilder::new().begin("psci").text("compatible", "arm,psci").text("method", "smc").build();
     let board = read(&blob);

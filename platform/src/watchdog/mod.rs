@@ -183,6 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn a_node_with_too_few_registers_is_no_watchdog() {
+        let blob = TreeBuilder::new()
+            .begin("watchdog")
+            .text("compatible", "arm,sp805")
+            .cells("reg", &[0, 0x1000, 0, 0x400])
+            .build();
+        assert_eq!(kinds(&blob), []);
+    }
+
+    #[test]
     fn layerscape_has_its_registers_the_other_way_round() {
         let blob = tree("fsl,ls1043a-wdt\0fsl,imx21-wdt", |node| node.bytes("big-endian", &[]));
         assert_eq!(kinds(&blob), [Kind::Imx2(ByteOrder::Big)]);

@@ -250,16 +250,35 @@ fn reader_that_is_ahead_of_the_remover_is_waited_for() {
     });
 }
 
+/// The reader found the table in epoch zero, in which it was then removed. Now
+/// it is epoch one, and the reader looks into the table, unpins and does what
+/// `next` says, while the programs run.
+fn run_beside_a_late_reader<const CPUS: usize>(next: fn(&Participant<'_>), programs: [Program<1>; CPUS]) {
+    let world = Arc::new(world());
+    let reader = world.epochs.register().expect("few CPUs");
+    let guard = reader.pin();
+    let remover = world.epochs.register().expect("few CPUs");
+    world.remove(&remover.pin(), 0);
+    drop(remover);
+    world.epochs.try_advance().expect("everybody is here");
+    let cpus = programs.map(|program| start(&world, program));
+    world.frames[0].look();
+    drop(guard);
+    next(&reader);
+    for cpu in cpus {
+        cpu.join().expect("a CPU");
+    }
+    drop(reader);
+    world.settle();
+}
+
 #[test]
-fn advances_by_others_pass_on_what_the_reader_did() {
-    model(2, || {
-        run(
-            world::<1>(),
+fn advance_passes_on_what_the_reader_did() {
+    model(3, || {
+        run_beside_a_late_reader(
+            |_| {},
             [
-                |world, cpu| world.read(&cpu.pin(), 0),
-                |world, cpu| {
-                    world.remove(&cpu.pin(), 0);
-                    let _ = world.epochs.try_advance();
+                |world, _| {
                     let _ = world.epochs.try_advance();
                 },
                 |world, cpu| world.collect(cpu),
@@ -269,22 +288,14 @@ fn advances_by_others_pass_on_what_the_reader_did() {
 }
 
 #[test]
-fn reader_that_pins_again_is_not_taken_for_one_that_was_away() {
-    model(4, || {
-        run(
-            world::<1>(),
-            [
-                |world, cpu| {
-                    world.read(&cpu.pin(), 0);
-                    drop(cpu.pin());
-                },
-                |world, cpu| {
-                    world.remove(&cpu.pin(), 0);
-                    for _ in 0..3 {
-                        world.collect(cpu);
-                    }
-                },
-            ],
+fn later_pin_passes_on_what_was_done_under_the_one_before() {
+    model(3, || {
+        run_beside_a_late_reader(
+            |reader| drop(reader.pin()),
+            [|world, cpu| {
+                world.collect(cpu);
+                world.collect(cpu);
+            }],
         );
     });
 }

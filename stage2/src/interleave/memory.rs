@@ -73,6 +73,11 @@ unsafe impl TableMemory for Memory {
 
     fn stored(&self, store: Store) {
         self.watch.stored(store);
+        let [old, new] = [store.old, store.new].map(|descriptor| self.watch.decode(descriptor, store.level));
+        if let (Pte::Table(table), Pte::Locked) = (old, new) {
+            let is_dead = |entry: &AtomicPte| self.watch.decode(entry.load(), Level::L3) == Pte::Dead;
+            assert!(self.frame(table.address()).iter().all(is_dead), "{table:?} is unlinked alive");
+        }
     }
 }
 
@@ -139,7 +144,7 @@ impl Watch {
         let cached = |descriptor: Descriptor| Cached {
             range,
             level: store.level,
-            pte: Pte::decode(descriptor, store.level, self.format),
+            pte: self.decode(descriptor, store.level),
         };
         let mut books = self.books();
         if store.old.is_valid() {
@@ -166,6 +171,10 @@ impl Watch {
             }
             books.cached.push(new);
         }
+    }
+
+    fn decode(&self, descriptor: Descriptor, level: Level) -> Pte {
+        Pte::decode(descriptor, level, self.format)
     }
 
     fn invalidate(&self, range: IpaRange, stale: Stale) {

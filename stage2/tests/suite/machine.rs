@@ -36,6 +36,8 @@ const MAY_DIFFER: u64 = 0xc0 | 1 << 10 | 1 << 51 | 0b11 << 53 | 0b1111 << 55;
 const MEMATTR: u64 = 0b1111 << 2;
 const WRITE: u64 = 1 << 7;
 const DBM: u64 = 1 << 51;
+const CONTIGUOUS: u64 = 1 << 52;
+const ADDRESS: u64 = ((1 << 48) - 1) & !0xfff;
 
 /// Which words are leaves and which are tables; all spaces here agree on it.
 const FORMAT: Format = match Geometry::new(Granule::Kib4, 40, PaSize::Bits48) {
@@ -193,6 +195,18 @@ impl Machine {
     #[track_caller]
     pub(crate) fn check_coherent(&self, space: &Lone<'_, Self>) {
         for (ipa, level, descriptor) in self.cached.borrow().iter() {
+            if is_marked(descriptor, level) {
+                let offset = output(descriptor, level).wrapping_sub(ipa.bits());
+                for member in members(ipa, level) {
+                    let said = space.leaf_at(member).expect("a TLB may use a set of which a part is gone");
+                    assert_eq!(
+                        said.output().bits(),
+                        member.bits().wrapping_add(offset),
+                        "another member says otherwise"
+                    );
+                    assert!(said.is_contiguous(), "a TLB may use a set that was unfolded");
+                }
+            }
             let Pte::Leaf(leaf) = decode_in(descriptor, level, space.format()) else { continue };
             let cached = Mapping {
                 range: IpaRange::new(ipa, size(level)).unwrap(),
@@ -201,7 +215,8 @@ impl Machine {
                 young: leaf.is_young(),
                 dirty: leaf.dirty(),
             };
-            let said = space.lookup(ipa).map(|said| Mapping { young: cached.young, dirty: cached.dirty, ..said });
+            let said =
+                space.lookup(ipa).map(|said| Mapping { young: cached.young, dirty: cached.dirty, ..said });
             assert_eq!(said, Some(cached), "memory disagrees with what a TLB might hold");
         }
     }
@@ -225,6 +240,16 @@ impl Machine {
                 if conflicts((held_level, held), (level, new)) && !interchangeable() {
                     let number = held_level.number();
                     self.violation(format!("{new:?} for {range} made beside {held:?} at level {number}"));
+                }
+            }
+        }
+        for member in members(ipa, level) {
+            let page = IpaRange::new(member, 1).unwrap();
+            for (held_ipa, held) in self.cached.borrow().overlapping(level, page) {
+                // Either may be taken for the translation of all members.
+                let marked = is_marked(new, level) || is_marked(held, level);
+                if marked && held_ipa != ipa && !are_of_one_set((held_ipa, held), (ipa, new), level) {
+                    self.violation(format!("{new:?} for {range} made beside {held:?} for {held_ipa}"));
                 }
             }
         }
@@ -277,6 +302,30 @@ fn conflicts((held_level, held): (Level, Descriptor), (level, new): (Level, Desc
         (Pte::Table(_), Pte::Table(_)) => held_level == level && held != new,
         _ => unreachable!("only valid descriptors are cached"),
     }
+}
+
+/// Whether a descriptor is a leaf that says it is part of a contiguous set.
+fn is_marked(descriptor: Descriptor, level: Level) -> bool {
+    matches!(decode(descriptor, level), Pte::Leaf(_)) && descriptor.bits() & CONTIGUOUS != 0
+}
+
+/// Where the 16 entries start that an entry would form a set with.
+fn members(ipa: Ipa, level: Level) -> impl Iterator<Item = Ipa> {
+    let first = ipa.align_down(16 * size(level));
+    let entries = if level == Level::L0 { 0 } else { 16 };
+    (0..entries).map(move |index| first.checked_add(index * size(level)).unwrap())
+}
+
+/// Whether two leaves, both marked, can be members of one set.
+fn are_of_one_set(a: (Ipa, Descriptor), b: (Ipa, Descriptor), level: Level) -> bool {
+    let mapped = |(ipa, descriptor): (Ipa, Descriptor)| output(descriptor, level).wrapping_sub(ipa.bits());
+    let differing = (a.1.bits() ^ b.1.bits()) & !ADDRESS & !MAY_DIFFER;
+    is_marked(a.1, level) && is_marked(b.1, level) && mapped(a) == mapped(b) && differing == 0
+}
+
+/// The memory that a leaf maps.
+fn output(leaf: Descriptor, level: Level) -> u64 {
+    leaf.bits() & ADDRESS & !(size(level) - 1)
 }
 
 /// What the hardware takes a descriptor for: bit 55 is nothing to it.
@@ -349,6 +398,8 @@ impl Maintenance for Machine {
     }
 
     fn invalidate(&self, range: IpaRange, stale: Stale) {
+        // Its first instruction makes what was stored visible.
+        self.unpublished.set(false);
         match stale {
             Stale::Leaves(level) => {
                 self.count(|counts| counts.leaf += 1);

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use stage2::{
-    Annotation, Attributes, Budget, Cursor, Features, Fwb, Geometry, Granule, Ipa, IpaRange, Level, MapError,
-    MemoryType, PaSize, Permissions, PhysAddr, Step,
+    Annotation, Attributes, Budget, Contiguous, Cursor, Features, Fwb, Geometry, Granule, Ipa, IpaRange,
+    Level, MapError, MemoryType, PaSize, Permissions, PhysAddr, Step,
 };
 
 use crate::kit::Lone;
@@ -22,6 +22,7 @@ enum Operation {
     Protect(IpaRange, Permissions),
     Split(IpaRange, Level),
     Collapse(Ipa),
+    Fold(Ipa),
     /// Moves the page or block there to the memory from here on, or just
     /// below, as its alignment needs.
     Migrate(Ipa, PhysAddr),
@@ -100,6 +101,7 @@ fn operation(ipa_bits: u32) -> impl Strategy<Value = Operation> {
         Operation::Split(range, level)
     });
     let collapse = address(ipa_bits).prop_map(|ipa| Operation::Collapse(Ipa::new(ipa)));
+    let fold = address(ipa_bits).prop_map(|ipa| Operation::Fold(Ipa::new(ipa)));
     let migrate = (range(ipa_bits), 0..4u64)
         .prop_map(|(range, gibs)| Operation::Migrate(range.start(), PhysAddr::new(gibs * GIB1 + 5 * MIB2)));
     let annotate = (range(ipa_bits), 1..3u64).prop_map(|(range, value)| Operation::Annotate(range, value));
@@ -110,6 +112,7 @@ fn operation(ipa_bits: u32) -> impl Strategy<Value = Operation> {
         2 => protect,
         2 => split,
         2 => collapse,
+        1 => fold,
         1 => migrate,
         1 => annotate,
         1 => clear,
@@ -131,7 +134,9 @@ fn geometry() -> impl Strategy<Value = Geometry> {
 }
 
 fn features() -> impl Strategy<Value = Features> {
-    prop_oneof![Just(Fwb::Off), Just(Fwb::On)].prop_map(|fwb| Features { fwb, ..Features::BASE })
+    let fwb = prop_oneof![Just(Fwb::Off), Just(Fwb::On)];
+    let contiguous = prop_oneof![Just(Contiguous::Never), Just(Contiguous::Allowed)];
+    (fwb, contiguous).prop_map(|(fwb, contiguous)| Features { fwb, contiguous, ..Features::BASE })
 }
 
 type Stream = (Geometry, Features, Vec<Operation>);
@@ -174,6 +179,10 @@ fn apply(space: &Lone<'_, Machine>, machine: &Machine, operation: &Operation) ->
             let _ = space.collapse(&space.pin(), ipa, machine);
             Ok(())
         }
+        Operation::Fold(ipa) => {
+            let _ = space.fold(&space.pin(), ipa, machine);
+            Ok(())
+        }
         Operation::Migrate(ipa, output) => {
             let Some(mapping) = space.lookup(ipa) else { return Ok(()) };
             let output = output.align_down(mapping.range.size());
@@ -212,7 +221,7 @@ fn expect(oracle: &mut Oracle, space: &Lone<'_, Machine>, operation: &Operation)
         }
         Operation::Unmap(range) => oracle.unmap(range),
         Operation::Protect(range, permissions) => oracle.protect(range, permissions),
-        Operation::Split(..) | Operation::Collapse(_) => {}
+        Operation::Split(..) | Operation::Collapse(_) | Operation::Fold(_) => {}
         Operation::Migrate(ipa, output) => {
             if let Some(mapping) = space.lookup(ipa) {
                 oracle.unmap(mapping.range);

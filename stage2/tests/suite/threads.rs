@@ -88,13 +88,15 @@ fn one_of_two_who_map_the_same_page_is_refused() {
     let space = space(&memory);
     let page = range(GIB1, PAGE);
     let mapped = AtomicUsize::new(0);
-    storm(&space, |space, cpu, _| match space.map(&cpu.pin(), page, PhysAddr::new(0), Attributes::RAM, &NoTlb) {
-        Ok(()) => {
-            assert_eq!(mapped.fetch_add(1, Ordering::Relaxed), 0);
-            mapped.fetch_sub(1, Ordering::Relaxed);
-            space.unmap(&cpu.pin(), page, &NoTlb).unwrap();
+    storm(&space, |space, cpu, _| {
+        match space.map(&cpu.pin(), page, PhysAddr::new(0), Attributes::RAM, &NoTlb) {
+            Ok(()) => {
+                assert_eq!(mapped.fetch_add(1, Ordering::Relaxed), 0);
+                mapped.fetch_sub(1, Ordering::Relaxed);
+                space.unmap(&cpu.pin(), page, &NoTlb).unwrap();
+            }
+            Err(error) => assert_eq!(error, MapError::AlreadyMapped { ipa: page.start() }),
         }
-        Err(error) => assert_eq!(error, MapError::AlreadyMapped { ipa: page.start() }),
     });
     space.destroy(&NoTlb);
     assert_eq!(memory.in_use(), 0);

@@ -21,6 +21,7 @@ use hyp::trap::{self, Leave, Next};
 use hyp::vcpu::Vcpu;
 use hyp::vgic::Vgic;
 use hyp::vm::{Parts, Vm};
+use hyp::vmid::Vmids;
 use hyp::vpl011::Vpl011;
 use stage2::epoch::Participant;
 use stage2::tlbi::{Sequences, Stage2Registers};
@@ -78,7 +79,7 @@ pub(crate) fn participant() -> Result<Participant<'static>, String> {
     EPOCHS.register().ok_or_else(|| String::from("no CPU is left to look into tables"))
 }
 
-/// Every guest's.
+/// Every guest's: the first that each guest's own allocator gives out.
 const VMID: u16 = 1;
 
 impl Guest {
@@ -100,7 +101,7 @@ impl Guest {
             memory.write(ipa, &bytes).map_err(|error| error.to_string())?;
         }
         arch::invalidate_instructions();
-        let Stage2Registers { vttbr, vtcr } = tables::registers(&space, VMID);
+        let Stage2Registers { vttbr, vtcr } = tables::registers(&space, 0);
         // VMs live as long as the machine.
         let vm: &'static Vm = Box::leak(Box::new(Vm::new(Parts {
             id: 0,
@@ -114,6 +115,7 @@ impl Guest {
             console: Box::leak(Box::new(Vpl011::new())),
             vttbr,
             vtcr,
+            vmids: Box::leak(Box::new(Vmids::new(hardware.team.features.vmid))),
             memory,
             images: Images { segments: Vec::new(), entry: BASE, device_tree: BASE },
         })));

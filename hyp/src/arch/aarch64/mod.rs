@@ -43,7 +43,7 @@ pub use timer::{
     VirtualTimer, arm_el2_timer, counter, counter_frequency, disarm_el2_timer, set_counter_frequency,
     virtual_timer_is_raised,
 };
-pub use tlb::{ThisCpu, flush_all_local, flush_stage1_local};
+pub use tlb::{ThisCpu, flush_all_guests, flush_all_local, flush_stage1_local};
 
 use super::{FastFrame, GuestRegs, WholeFrame};
 use crate::crash::{self, FailedFrame};

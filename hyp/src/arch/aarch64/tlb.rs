@@ -46,8 +46,12 @@ impl Instructions for ThisCpu {
                 Tlbi::Ipas2e1(InnerShareable, LastLevel, of) => with_operand!("tlbi ipas2le1is", of.bits()),
                 Tlbi::Ipas2e1(Local, AllLevels, of) => with_operand!("tlbi ipas2e1", of.bits()),
                 Tlbi::Ipas2e1(Local, LastLevel, of) => with_operand!("tlbi ipas2le1", of.bits()),
-                Tlbi::Ripas2e1(InnerShareable, AllLevels, of) => with_operand!("sys #4, c8, c0, #2", of.bits()),
-                Tlbi::Ripas2e1(InnerShareable, LastLevel, of) => with_operand!("sys #4, c8, c0, #6", of.bits()),
+                Tlbi::Ripas2e1(InnerShareable, AllLevels, of) => {
+                    with_operand!("sys #4, c8, c0, #2", of.bits())
+                }
+                Tlbi::Ripas2e1(InnerShareable, LastLevel, of) => {
+                    with_operand!("sys #4, c8, c0, #6", of.bits())
+                }
                 Tlbi::Ripas2e1(Local, AllLevels, of) => with_operand!("sys #4, c8, c4, #2", of.bits()),
                 Tlbi::Ripas2e1(Local, LastLevel, of) => with_operand!("sys #4, c8, c4, #6", of.bits()),
                 Tlbi::Vmalle1(InnerShareable) => instruction!("tlbi vmalle1is"),
@@ -87,6 +91,24 @@ pub fn flush_stage1_local() {
     // after earlier table writes and before whatever follows.
     unsafe {
         asm!("dsb nshst", "tlbi vmalle1", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags))
+    };
+}
+
+/// Every VMID on every CPU. Rare, so the repetition that the errata of some
+/// processors ask for ([`stage2::tlbi::Completion::Repeated`]) is done on all.
+pub fn flush_all_guests() {
+    // SAFETY: as in `flush_stage1_local`.
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi alle1is",
+            "dsb ish",
+            "tlbi alle1is",
+            "ic ialluis",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        )
     };
 }
 

@@ -224,6 +224,7 @@ nothing! {
     write_list_register(usize, u64);
     arm_el2_timer(u64);
     disarm_el2_timer();
+    flush_all_guests();
     flush_all_local();
     flush_stage1_local();
     skip_guest_instruction(Esr);

@@ -49,14 +49,13 @@ use stage2::{PhysAddr, Space, TableMemory};
 
 pub(crate) use careless::Careless;
 pub(crate) use guest::Outcome;
-pub(crate) use rig::Rig;
 pub(crate) use shape::Access;
-pub(crate) use turns::{Schedule, Step};
+pub(crate) use turns::{Schedule, Task};
 
 use memory::Words;
 use shape::{ALL, Shape};
 use state::State;
-use turns::Turns;
+use turns::{Step, Turns};
 
 /// What a machine is like.
 #[derive(Clone, Copy, Debug)]
@@ -305,7 +304,8 @@ unsafe impl TableMemory for Machine {
     }
 
     fn stored(&self, store: Store) {
-        self.state().stored(CURRENT.get(), store.ipa.bits(), store.level.number() as usize);
+        let Store { ipa, level, new, .. } = store;
+        self.state().stored(CURRENT.get(), ipa.bits(), level.number() as usize, new.bits());
         self.turns.step(Step::AfterStore);
     }
 }

@@ -89,10 +89,15 @@ impl State {
         }
     }
 
-    /// `cpu` stored to the entry for `ipa` at `level` of some linked table.
-    pub(crate) fn stored(&mut self, cpu: usize, ipa: u64, level: usize) {
+    /// `cpu` stored `new` to the entry for `ipa` at `level` of a linked table.
+    ///
+    /// The crate does not say which table. It is the one in which a word has
+    /// changed; or if the same was stored as before, one that has it.
+    pub(crate) fn stored(&mut self, cpu: usize, ipa: u64, level: usize, new: u64) {
         let changed = self.places(ipa, level).find(|place| self.memory.is_changed(place.word));
-        if let Some(place) = changed {
+        let same =
+            |place: &Place| self.memory.current(place.word) == new && self.reach(self.table_of(*place)) != 0;
+        if let Some(place) = changed.or_else(|| self.places(ipa, level).find(same)) {
             self.memory.stored(place.word, cpu);
             self.check_released(place);
             self.appeared(place, self.memory.current(place.word));

@@ -39,11 +39,15 @@ pub(crate) enum Schedule {
 }
 
 impl Schedule {
-    /// Calls `run` with a schedule that switches at step 0, at step 1, and so
-    /// on, until a run ends before its switch. `run` says how many steps there
-    /// were. Returns the number of runs.
-    pub(crate) fn at_every_step(mut run: impl FnMut(Self) -> usize) -> usize {
-        (0..).take_while(|&step| run(Self::SwitchAt(vec![step])) > step).count()
+    /// Calls `run` with a schedule that switches at step 0, then at `stride`,
+    /// and so on, until a run ends before its switch. `run` says how many
+    /// steps there were. With a stride of 1, the second task has come in
+    /// between any two steps of the first.
+    pub(crate) fn at_every_step(stride: usize, mut run: impl FnMut(Self) -> usize) {
+        let mut step = 0;
+        while step < run(Self::SwitchAt(vec![step])) {
+            step += stride;
+        }
     }
 
     /// Whether to give way at step number `step`.
@@ -82,8 +86,8 @@ struct Run {
     steps: usize,
     /// Waits in a row.
     waits: usize,
-    /// A task has panicked: the others just run to their end.
-    failed: bool,
+    /// The first task that panicked: the others just run to their end.
+    failed: Option<usize>,
 }
 
 /// After this many waits in a row, nobody will ever get on.
@@ -108,7 +112,8 @@ impl Turns {
             assert!(step != Step::Wait, "the only CPU waits for another");
             return;
         };
-        if run.failed {
+        if run.failed.is_some() {
+            assert!(step != Step::Wait, "another task has failed");
             return;
         }
         let me = run.turn;
@@ -139,7 +144,8 @@ impl Turns {
         guard: MutexGuard<'t, Option<Run>>,
         me: usize,
     ) -> MutexGuard<'t, Option<Run>> {
-        let others = |run: &mut Option<Run>| run.as_ref().is_some_and(|run| run.turn != me && !run.failed);
+        let others =
+            |run: &mut Option<Run>| run.as_ref().is_some_and(|run| run.turn != me && run.failed.is_none());
         self.changed.wait_while(guard, others).unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -147,7 +153,9 @@ impl Turns {
         let mut guard = self.lock();
         let run = guard.as_mut().expect("a task is part of a run");
         run.tasks[me] = Status::Done;
-        run.failed |= failed;
+        if failed && run.failed.is_none() {
+            run.failed = Some(me);
+        }
         run.waits = 0;
         if run.turn == me {
             run.pass_on();
@@ -173,29 +181,96 @@ impl Machine {
     pub(crate) fn run(&self, schedule: Schedule, tasks: Vec<Task<'_>>) -> usize {
         let count = tasks.len();
         let run =
-            Run { schedule, tasks: vec![Status::Ready; count], turn: 0, steps: 0, waits: 0, failed: false };
+            Run { schedule, tasks: vec![Status::Ready; count], turn: 0, steps: 0, waits: 0, failed: None };
         assert!(self.turns.lock().replace(run).is_none(), "a run within a run");
-        let panicked = thread::scope(|scope| {
-            let threads: Vec<_> = tasks
-                .into_iter()
-                .enumerate()
-                .map(|(me, task)| {
-                    scope.spawn(move || {
-                        CURRENT.set(me);
-                        drop(self.turns.until_turn(self.turns.lock(), me));
-                        let result = panic::catch_unwind(AssertUnwindSafe(task));
-                        self.turns.done(me, result.is_err());
-                        result
-                    })
+        let mut results = thread::scope(|scope| {
+            let tasks = tasks.into_iter().enumerate().map(|(me, task)| {
+                scope.spawn(move || {
+                    CURRENT.set(me);
+                    drop(self.turns.until_turn(self.turns.lock(), me));
+                    let result = panic::catch_unwind(AssertUnwindSafe(task));
+                    self.turns.done(me, result.is_err());
+                    result
                 })
-                .collect();
-            let results = threads.into_iter().map(|thread| thread.join().and_then(|result| result));
-            results.filter_map(Result::err).collect::<Vec<_>>()
+            });
+            let threads: Vec<_> = tasks.collect();
+            threads.into_iter().map(|thread| thread.join().and_then(|result| result)).collect::<Vec<_>>()
         });
         let run = self.turns.lock().take().expect("it was there all the time");
-        match panicked.into_iter().next() {
-            Some(payload) => panic::resume_unwind(payload),
-            None => run.steps,
+        if let Some(first) = run.failed
+            && let Err(payload) = results.swap_remove(first)
+        {
+            panic::resume_unwind(payload);
         }
+        run.steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{Schedule, Step, Task};
+    use crate::model::{Config, Machine};
+
+    /// Two tasks that add one to a number by reading and, a step later,
+    /// writing. Returns the sum and the steps.
+    fn race(schedule: Schedule) -> (usize, usize) {
+        let machine = Machine::new(Config::FULL);
+        let sum = AtomicUsize::new(0);
+        let add = || {
+            machine.turns.step(Step::Look);
+            let read = sum.load(Ordering::Relaxed);
+            machine.turns.step(Step::BeforeStore);
+            sum.store(read + 1, Ordering::Relaxed);
+            machine.turns.step(Step::AfterStore);
+        };
+        let steps = machine.run(schedule, vec![Box::new(add) as Task<'_>, Box::new(add)]);
+        (sum.into_inner(), steps)
+    }
+
+    #[test]
+    fn switch_between_read_and_write_loses_an_addition() {
+        let mut sums = Vec::new();
+        Schedule::at_every_step(1, |schedule| {
+            let (sum, steps) = race(schedule);
+            sums.push(sum);
+            steps
+        });
+        // At the first task's steps, at the second's, and after the last.
+        assert_eq!(sums, [2, 1, 2, 2, 2, 2, 2]);
+    }
+
+    #[test]
+    fn random_schedule_depends_on_its_seed_alone() {
+        let run = |seed| race(Schedule::Random { seed, rarity: 2 }).0;
+        assert!((0..20).all(|seed| run(seed) == run(seed)));
+        assert!((0..20).any(|seed| run(seed) == 1) && (0..20).any(|seed| run(seed) == 2));
+    }
+
+    #[test]
+    fn task_that_waits_lets_the_other_get_on() {
+        let machine = Machine::new(Config::FULL);
+        let done = AtomicUsize::new(0);
+        let waits = || {
+            while done.load(Ordering::Relaxed) == 0 {
+                machine.turns.step(Step::Wait);
+            }
+        };
+        let works = || {
+            machine.turns.step(Step::AfterStore);
+            done.store(1, Ordering::Relaxed);
+        };
+        machine.run(Schedule::SwitchAt(vec![]), vec![Box::new(waits) as Task<'_>, Box::new(works)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "everyone waits for someone else")]
+    fn deadlock_is_noticed() {
+        let machine = Machine::new(Config::FULL);
+        let waits = || loop {
+            machine.turns.step(Step::Wait);
+        };
+        machine.run(Schedule::SwitchAt(vec![]), vec![Box::new(waits) as Task<'_>, Box::new(waits)]);
     }
 }

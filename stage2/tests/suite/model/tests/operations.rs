@@ -4,7 +4,7 @@
 use stage2::{MapError, Permissions};
 
 use crate::model::rig::{Rig, range};
-use crate::model::{Config, Machine, Schedule};
+use crate::model::{Config, Counts, Machine, Schedule, Task};
 
 const PAGE: u64 = 0x1000;
 const MIB2: u64 = 0x20_0000;
@@ -14,28 +14,24 @@ const RAM: u64 = 0x4000_0000;
 type Operation = fn(&Rig<'_>, usize) -> Result<(), MapError>;
 
 /// Lets CPU 1 do `second` between any two steps of CPU 0's `first`, and looks
-/// whether everything is in order and `then` agrees. `every` steps are passed
-/// over where operations go through a whole table.
-fn at_every_step(every: usize, setup: Operation, [first, second]: [Operation; 2], then: impl Fn(&Rig<'_>)) {
-    let run = |step| {
+/// whether everything is in order and `then` agrees. Where operations go
+/// through a whole table, a `stride` passes over steps.
+fn at_every_step(stride: usize, setup: Operation, [first, second]: [Operation; 2], then: impl Fn(&Rig<'_>)) {
+    Schedule::at_every_step(stride, |schedule| {
         let machine = Machine::new(Config::FULL);
         let rig = Rig::new(&machine);
         setup(&rig, 0).unwrap();
         let task = |cpu, operation: Operation| {
             let rig = &rig;
-            Box::new(move || operation(rig, cpu).unwrap()) as Box<dyn FnOnce() + Send>
+            Box::new(move || operation(rig, cpu).unwrap()) as Task<'_>
         };
-        let steps = machine.run(Schedule::SwitchAt(vec![step]), vec![task(0, first), task(1, second)]);
-        assert_eq!(machine.rest(), Vec::<String>::new(), "with a switch at step {step}");
+        let steps = machine.run(schedule.clone(), vec![task(0, first), task(1, second)]);
+        assert_eq!(machine.rest(), Vec::<String>::new(), "{schedule:?}");
         then(&rig);
         rig.finish();
-        assert_eq!(machine.in_use(), 0, "with a switch at step {step}");
+        assert_eq!(machine.in_use(), 0, "{schedule:?}");
         steps
-    };
-    let mut step = 0;
-    while step < run(step) {
-        step += every;
-    }
+    });
 }
 
 fn mapped(rig: &Rig<'_>, ipa: u64) -> Option<u64> {
@@ -143,4 +139,50 @@ fn overlapping_ranges_are_unmapped_by_two_cpus() {
             assert_eq!(rig.space.leaves(&rig.cpu(0).pin(), range(0, 2 * MIB2)).count(), 1);
         },
     );
+}
+
+/// What `operation` costs in instructions.
+fn cost(config: Config, setup: Operation, operation: Operation) -> Counts {
+    let machine = Machine::new(config);
+    let rig = Rig::new(&machine);
+    setup(&rig, 0).unwrap();
+    machine.take_counts();
+    operation(&rig, 0).unwrap();
+    machine.check();
+    machine.take_counts()
+}
+
+#[test]
+fn map_costs_one_barrier() {
+    let counts = cost(Config::FULL, |_, _| Ok(()), |rig, cpu| rig.cpu(cpu).map(range(0, 3 * MIB2), RAM));
+    assert_eq!(counts, Counts { dsb_ishst: 1, ..Counts::default() });
+}
+
+#[test]
+fn unmap_of_two_thousand_pages_costs_two_sequences() {
+    // Not aligned to blocks, so all of it is pages.
+    let setup: Operation = |rig, cpu| rig.cpu(cpu).map(range(0, 4 * MIB2), RAM + PAGE);
+    let counts = cost(Config::FULL, setup, |rig, cpu| rig.cpu(cpu).unmap(range(0, 4 * MIB2)));
+    // One for the pages together with their tables, one for the table above.
+    assert_eq!((counts.range, counts.single, counts.stage1), (1, 1, 2));
+}
+
+#[test]
+fn every_allocation_may_fail() {
+    for allocations in 0.. {
+        let machine = Machine::new(Config::FULL);
+        let rig = Rig::new(&machine);
+        rig.cpu(0).map(range(0, 2 * MIB2), RAM).unwrap();
+        machine.allow_allocations(allocations);
+        let unmapped = rig.cpu(0).unmap(range(PAGE, 2 * MIB2 - 2 * PAGE));
+        machine.check();
+        let enough = unmapped.is_ok();
+        assert!(enough || unmapped == Err(MapError::OutOfTables));
+        rig.finish();
+        assert_eq!(machine.in_use(), 0, "with {allocations} allocations");
+        if enough {
+            assert_eq!(allocations, 2);
+            break;
+        }
+    }
 }

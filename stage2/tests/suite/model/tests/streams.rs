@@ -9,7 +9,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use stage2::{AccessFlag, Features, Geometry, Granule, IpaRange, Level, MapError, PaSize, Permissions};
 
 use crate::model::rig::{Rig, range};
-use crate::model::{Access, Config, Machine, Schedule};
+use crate::model::{Access, Config, Machine, Schedule, Task};
 
 /// One thing that a CPU does.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ proptest! {
         rig.cpu(0).map(range(0, block + 3 * page), 1 << 36).unwrap();
         let tasks = streams.iter().enumerate().map(|(number, deeds)| {
             let rig = &rig;
-            Box::new(move || perform(rig, number, deeds)) as Box<dyn FnOnce() + Send + '_>
+            Box::new(move || perform(rig, number, deeds)) as Task<'_>
         });
         machine.run(Schedule::Random { seed, rarity }, tasks.collect());
         assert_eq!(machine.rest(), Vec::<String>::new());
