@@ -164,8 +164,13 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                     }
                     pte @ (Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_)) => {
                         if entry.try_kill().is_ok() {
-                            if let Pte::Leaf(leaf) = pte {
-                                harvest(slot.range(), leaf);
+                            match pte {
+                                // The walker may have marked another member.
+                                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                                    harvest(slot.range(), leaf.young().dirtied());
+                                }
+                                Pte::Leaf(leaf) => harvest(slot.range(), leaf),
+                                _ => {}
                             }
                             break;
                         }

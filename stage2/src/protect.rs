@@ -109,9 +109,8 @@ impl<M: TableMemory> Space<M> {
                 Pte::Leaf(leaf) if leaf.is_contiguous() => {
                     if let Some(locked) = self.lock_set(entry.slot(), range, maintenance) {
                         let set = locked.set();
-                        for (range, leaf) in locked.members() {
-                            tell_if_lost(range, leaf, leaf.with_permissions(permissions), harvest);
-                        }
+                        let leaf = locked.merged();
+                        tell_if_lost(set.range(), leaf, leaf.with_permissions(permissions), harvest);
                         locked.protect(permissions);
                         account.spend(set.entries() - 1);
                         walk.pass_to(set.range().end());

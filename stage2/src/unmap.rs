@@ -302,7 +302,7 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
             self.space.memory().relax();
             return None;
         };
-        locked.members().for_each(|(range, leaf)| (self.harvest)(range, leaf));
+        (self.harvest)(set.range(), locked.merged());
         batch.take_set(locked);
         self.account.spend(set.entries() - 1);
         Some(set)

@@ -151,26 +151,6 @@ impl<'g, M: TableMemory> Slot<'g, M> {
         IpaRange::of_entry(self.ipa(), self.span())
     }
 
-    /// How many entries a contiguous set has here; 1 where there are none.
-    #[inline]
-    pub(crate) fn contiguous_entries(self) -> usize {
-        self.granule().contiguous_entries(self.view.level).unwrap_or(1)
-    }
-
-    /// The slots of the contiguous set that this one would be part of; only
-    /// itself where there are no such sets.
-    pub(crate) fn contiguous_set(self) -> impl Iterator<Item = Self> {
-        let members = self.contiguous_entries();
-        let first = self.index - self.index % members;
-        (first..first + members).map(move |index| Self { index, ..self })
-    }
-
-    /// All the addresses that [`Self::contiguous_set`] translates.
-    pub(crate) fn contiguous_range(self) -> IpaRange {
-        let size = self.contiguous_entries() as u64 * self.span();
-        IpaRange::of_entry(self.ipa().align_down(size), size)
-    }
-
     /// The following slot of the same table, if this is not the last.
     #[inline]
     pub(crate) fn next(self) -> Option<Self> {

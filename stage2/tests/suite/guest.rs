@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use stage2::arena::{Arena, Frame, frame};
 use stage2::epoch::Participant;
 use stage2::{
-    AccessFlag, Dirty, DirtyState, Features, Geometry, Granule, Ipa, IpaRange, Level, Maintenance, PaSize,
-    Permissions, PhysAddr, Pte, Resolved, Space, Stale, TableMemory,
+    AccessFlag, Contiguous, Dirty, DirtyState, Features, Geometry, Granule, Ipa, IpaRange, Level,
+    Maintenance, PaSize, Permissions, PhysAddr, Pte, Resolved, Space, Stale, TableMemory,
 };
 
 use crate::kit::epochs;
@@ -54,7 +54,8 @@ impl<'m> Guest<'m> {
             DirtyState::WriteProtect => AccessFlag::Software,
             DirtyState::Hardware => AccessFlag::Hardware,
         };
-        let features = Features { dirty, access_flag, ..Features::BASE };
+        let contiguous = Contiguous::Allowed;
+        let features = Features { dirty, access_flag, contiguous, ..Features::BASE };
         let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
         Self {
             space: Space::new(geometry, features, memory).unwrap(),
@@ -109,7 +110,7 @@ impl<'m> Guest<'m> {
                 (false, _) => assert_eq!(self.space.make_young(&guard, ipa, self), Resolved::Done),
                 (true, Dirty::Clean) if writes && hardware => entry.try_update(leaf.dirtied()).unwrap(),
                 (true, Dirty::Clean) if writes => {
-                    assert_eq!(self.space.relax(&guard, ipa, access, self), Ok(Resolved::Done));
+                    assert_eq!(self.space.relax(&guard, ipa, access, self), Resolved::Done);
                 }
                 (true, dirty) => {
                     let cached = Cached { level: leaf.level(), writable: dirty == Dirty::Dirty };
