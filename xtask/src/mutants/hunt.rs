@@ -78,8 +78,9 @@ fn tests_for(mutant: &Mutant) -> &[String] {
 fn run(program: &Path, tests: &[String], chosen: Option<&str>) -> Result<Ended> {
     let mut command = Command::new(program);
     command.args(tests).args(["--test-threads", "2"]).env("RUST_BACKTRACE", "0");
-    // The smallest example that fails is of no interest.
-    command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
+    // An example that fails is of no interest, and the smallest neither.
+    command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1").env("PROPTEST_MAX_SHRINK_ITERS", "0");
+    command.current_dir(program.parent().context("a program lies in a directory")?);
     if let Some(chosen) = chosen {
         command.env(CHOICE, chosen);
     }
