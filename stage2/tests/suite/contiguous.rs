@@ -20,8 +20,7 @@ fn space(machine: &Machine) -> Lone<'_, Machine> {
     Lone::new(geometry, features, machine).unwrap()
 }
 
-/// A space with one set of 16 pages at 0, and its neighbour on either side of
-/// the next one's border.
+/// A space with one set of 16 pages at 0.
 fn one_set(machine: &Machine) -> Lone<'_, Machine> {
     let space = space(machine);
     space.map(range(0, SET), PhysAddr::new(GIB1), Attributes::RAM, machine).unwrap();
@@ -70,6 +69,30 @@ mod map {
         let space = space(&machine);
         space.map(range(0, 2 * SET), PhysAddr::new(PAGE), Attributes::RAM, &machine).unwrap();
         assert_eq!(marks(&space, range(0, 2 * SET)), [false; 32]);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn run_that_starts_within_a_set_is_not_marked() {
+        let machine = Machine::new(64);
+        let space = space(&machine);
+        // Two tables, of which the second is linked with its leaves in it.
+        for start in [PAGE, MIB2 + PAGE] {
+            space.map(range(start, SET), PhysAddr::new(GIB1), Attributes::RAM, &machine).unwrap();
+            assert_eq!(space.lookup(Ipa::new(start - PAGE)), None);
+            assert_eq!(marks(&space, range(start, SET)), [false; 16]);
+        }
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn pages_are_marked_in_a_new_table_and_in_one_that_is_there() {
+        let machine = Machine::new(64);
+        let space = space(&machine);
+        for start in [0, MIB2 / 2] {
+            space.map(range(start, 2 * SET), PhysAddr::new(GIB1 + start), Attributes::RAM, &machine).unwrap();
+            assert_eq!(marks(&space, range(start, 2 * SET)), [true; 32]);
+        }
         finish(space, &machine);
     }
 

@@ -22,8 +22,7 @@
 //!
 //! Accesses by software to tables are sequentially consistent (loom's models
 //! are about those). Stage 1 is not modelled beyond the TLB entries that
-//! combine it with stage 2. The Contiguous bit is one more bit that must not
-//! change without a break. VMIDs don't roll over.
+//! combine it with stage 2. VMIDs don't roll over.
 
 mod careless;
 mod cpu;

@@ -3,6 +3,7 @@
 //! | invariant                                                    | checked at          |
 //! |--------------------------------------------------------------|---------------------|
 //! | no TLB may find two different translations for an address    | every store         |
+//! | nor use one leaf of a contiguous set for another that differs | every store         |
 //! | what is free to be mapped is held by nobody                   | every store         |
 //! | a table is not freed while a walker may come into it         | every free          |
 //! | nor while a cached leaf may make the hardware write to it    | every free          |
@@ -32,6 +33,31 @@ impl State {
             self.violation(format!(
                 "{value:#x} for {:#x} at level {} beside {other:#x} at level {level}",
                 place.ipa, place.level
+            ));
+        }
+        self.check_set(place, value);
+    }
+
+    /// A marked leaf may be used for the whole set: do the others that may be
+    /// cached for addresses of it say the same?
+    fn check_set(&mut self, place: Place, value: u64) {
+        let regime = &self.regimes[&place.vmid];
+        let (shape, level) = (regime.shape, place.level);
+        let size = shape.set_entries(level) * shape.span(level);
+        let set = place.ipa & !(size - 1);
+        let neighbours = regime.tlb.overlapping(&shape, set, set + size);
+        let other =
+            neighbours.filter(|held| held.place.level == level && held.place.ipa != place.ipa).find(|held| {
+                let marked = shape.is_marked(value, level) || shape.is_marked(held.value, level);
+                let leaves = [value, held.value].map(|word| shape.meaning(word, level)) == [Meaning::Leaf; 2];
+                let one_set = shape.are_of_one_set(level, (place.ipa, value), (held.place.ipa, held.value));
+                held.users() != 0 && marked && leaves && !one_set
+            });
+        if let Some(held) = other {
+            let (ipa, other) = (held.place.ipa, held.value);
+            self.violation(format!(
+                "{value:#x} for {:#x} beside {other:#x} for {ipa:#x} of its set",
+                place.ipa
             ));
         }
     }
@@ -118,7 +144,9 @@ impl State {
                 problems.push(format!("CPU {cpu} did not go back to its own space"));
             }
             for word in self.memory.unpublished(cpu) {
-                if self.memory.current(word) & 1 != 0 {
+                // From valid to valid, an invalidation takes care of the rest.
+                let anyone = (0..self.cpus.len()).flat_map(|cpu| self.memory.visible(word, cpu));
+                if self.memory.current(word) & 1 != 0 && anyone.into_iter().any(|value| value & 1 == 0) {
                     problems.push(format!("CPU {cpu} did not publish what it stored at {word:#x}"));
                 }
             }
@@ -129,9 +157,27 @@ impl State {
                     let (value, ipa, level) = (held.value, held.place.ipa, held.place.level);
                     problems.push(format!("TLBs may hold {value:#x} for {ipa:#x} at level {level}"));
                 }
+                if let Some(ipa) = self.member_that_says_otherwise(held) {
+                    let (value, member) = (held.value, held.place.ipa);
+                    problems.push(format!("TLBs may use {value:#x} for {ipa:#x}, of the set of {member:#x}"));
+                }
             }
         }
         problems.into_iter().for_each(|what| self.violation(what));
+    }
+
+    /// An address of the contiguous set of a held leaf for which memory does
+    /// not say what the leaf says.
+    fn member_that_says_otherwise(&self, held: &Held) -> Option<u64> {
+        let (Place { level, ipa, word, .. }, shape) = (held.place, self.shape(held.place.vmid));
+        let entries = shape.set_entries(level);
+        let index = ipa / shape.span(level) % entries;
+        let members = (0..entries).filter(|_| shape.is_marked(held.value, level)).map(|member| {
+            let first = (ipa - index * shape.span(level), word - index * 8);
+            (first.0 + member * shape.span(level), first.1 + member * 8)
+        });
+        let mut others = members.map(|(member, word)| (member, self.memory.current(word)));
+        others.find(|&other| !shape.are_of_one_set(level, (ipa, held.value), other)).map(|(member, _)| member)
     }
 
     /// Whether memory says all that a held descriptor says.

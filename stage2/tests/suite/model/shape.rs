@@ -15,6 +15,7 @@ const READ: u64 = 1 << 6;
 pub(crate) const WRITE: u64 = 1 << 7;
 pub(crate) const ACCESS_FLAG: u64 = 1 << 10;
 pub(crate) const DIRTY_MODIFIER: u64 = 1 << 51;
+const CONTIGUOUS: u64 = 1 << 52;
 const EXECUTE_NEVER: u64 = 0b11 << 53;
 const SOFTWARE: u64 = 0b1111 << 55;
 
@@ -158,9 +159,10 @@ impl Shape {
 
     /// Whether two leaves for the address `ipa` may be cached side by side.
     ///
-    /// Of the same size, they may differ in permissions and flags. Of
-    /// different size, never; with FEAT_BBM level 2 they may if they say the
-    /// same, permissions included.
+    /// They may differ in permissions and flags, which change without a break.
+    /// With FEAT_BBM level 2 they may also differ in size. Both at once happens
+    /// when one CPU splits a block while another one is not yet through with a
+    /// change of its permissions; the model takes the manual to allow that.
     pub(crate) fn leaves_agree(&self, a: (usize, u64), b: (usize, u64), ipa: u64, bbm2: bool) -> bool {
         let mapped = |(level, leaf)| self.output(leaf, level) + (ipa & (self.span(level) - 1));
         let differing = a.1 ^ b.1;
@@ -168,8 +170,31 @@ impl Shape {
             differing & !MAY_DIFFER == 0
         } else {
             let address = self.address_bits() | TABLE_OR_PAGE;
-            bbm2 && mapped(a) == mapped(b) && differing & !(address | ACCESS_FLAG | SOFTWARE) == 0
+            bbm2 && mapped(a) == mapped(b) && differing & !(address | MAY_DIFFER) == 0
         }
+    }
+
+    /// How many entries at `level` a TLB may hold as one, if they are marked.
+    pub(crate) fn set_entries(&self, level: usize) -> u64 {
+        match (self.page_shift, level) {
+            (12, 1..=3) => 16,
+            (14, 2) | (16, 2 | 3) => 32,
+            (14, 3) => 128,
+            _ => 1,
+        }
+    }
+
+    /// Whether a leaf at `level` says that it is part of a contiguous set.
+    pub(crate) fn is_marked(&self, leaf: u64, level: usize) -> bool {
+        leaf & CONTIGUOUS != 0 && self.set_entries(level) > 1 && self.meaning(leaf, level) == Meaning::Leaf
+    }
+
+    /// Whether two leaves at `level`, for these addresses, are members of one
+    /// contiguous set.
+    pub(crate) fn are_of_one_set(&self, level: usize, a: (u64, u64), b: (u64, u64)) -> bool {
+        let mapped = |(ipa, leaf): (u64, u64)| self.output(leaf, level).wrapping_sub(ipa);
+        let differing = (a.1 ^ b.1) & !self.address_bits() & !MAY_DIFFER;
+        self.is_marked(a.1, level) && self.is_marked(b.1, level) && mapped(a) == mapped(b) && differing == 0
     }
 
     fn address_bits(&self) -> u64 {

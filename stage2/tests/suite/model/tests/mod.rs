@@ -4,5 +4,6 @@ mod catalogue;
 mod guests;
 mod hardware;
 mod operations;
+mod shapes;
 mod streams;
 mod teeth;

@@ -11,12 +11,17 @@ const MIB2: u64 = 0x20_0000;
 const RAM: u64 = 0x4000_0000;
 
 /// What a CPU does, and what it may come back with.
-type Operation = fn(&Rig<'_>, usize) -> Result<(), MapError>;
+pub(super) type Operation = fn(&Rig<'_>, usize) -> Result<(), MapError>;
 
 /// Lets CPU 1 do `second` between any two steps of CPU 0's `first`, and looks
 /// whether everything is in order and `then` agrees. Where operations go
 /// through a whole table, a `stride` passes over steps.
-fn at_every_step(stride: usize, setup: Operation, [first, second]: [Operation; 2], then: impl Fn(&Rig<'_>)) {
+pub(super) fn at_every_step(
+    stride: usize,
+    setup: Operation,
+    [first, second]: [Operation; 2],
+    then: impl Fn(&Rig<'_>),
+) {
     Schedule::at_every_step(stride, |schedule| {
         let machine = Machine::new(Config::FULL);
         let rig = Rig::new(&machine);
@@ -34,7 +39,7 @@ fn at_every_step(stride: usize, setup: Operation, [first, second]: [Operation; 2
     });
 }
 
-fn mapped(rig: &Rig<'_>, ipa: u64) -> Option<u64> {
+pub(super) fn mapped(rig: &Rig<'_>, ipa: u64) -> Option<u64> {
     let cpu = rig.cpu(0);
     let ipa = stage2::Ipa::new(ipa);
     let mapping = rig.space.lookup(&cpu.pin(), ipa)?;
