@@ -2,7 +2,7 @@
 
 use stage2::{
     Attributes, Budget, Cursor, Detail, Features, Geometry, Granule, Ipa, IpaRange, Leaf, PaSize,
-    Permissions, PhysAddr, Resolved,
+    Permissions, PhysAddr, Resolved, Step,
 };
 
 use crate::kit::Lone;
@@ -115,7 +115,9 @@ fn c86_blocks_are_created_logged_and_made_whole_again() {
         assert_eq!(written, Resolved::Done);
     }
     assert_eq!(collect(), 4 * PAGE);
-    let _ = space.stop_logging_step(&cpu.pin(), &mut Cursor::new(whole), Budget::UNLIMITED).unwrap();
+    let mut cursor = Cursor::new(whole);
+    let step = space.stop_logging_step(&cpu.pin(), &mut cursor, Budget::UNLIMITED, &machine);
+    assert_eq!(step, Ok(Step::Done));
     for block in [0, MIB2] {
         let made = space.collapse(&cpu.pin(), Ipa::new(block), &machine).unwrap();
         assert_eq!((made.range, made.output), (range(block, MIB2), PhysAddr::new(RAM + block)));

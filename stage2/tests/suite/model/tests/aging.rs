@@ -106,6 +106,7 @@ fn page_is_installed_beside_the_removal_of_its_table() {
             |rig| {
                 let mapped = rig.space.lookup(&rig.cpu(0).pin(), Ipa::new(PAGE)).map(|leaf| leaf.output);
                 assert_eq!(mapped, Some(PhysAddr::new(RAM + PAGE)));
+                assert_eq!(outcome(rig, PAGE, Access::Read), [Outcome::Reaches(RAM + PAGE)]);
                 assert_eq!(outcome(rig, 0, Access::Read), [Outcome::TranslationFault]);
             },
         );
