@@ -20,8 +20,8 @@
 //! from a dirty leaf, writes pass without a look at the table. So memory that is
 //! copied between the cleaning and the invalidation may change afterwards, and
 //! nobody would know. Here the order is in the types: what was cleaned in one
-//! table is in a [`Cleaned`], which can't say what it has; completing the
-//! invalidation turns it into a [`Collected`], which can.
+//! table is in a `Cleaned`, which can't say what it has; completing the
+//! invalidation turns it into a `Collected`, which can.
 //!
 //! # As large as a leaf
 //!
