@@ -120,6 +120,8 @@ impl Task {
         irq::set_timer_active(Active::No);
         self.el1.save(authentication);
         self.simd.save();
+        // VTTBR keeps its value, and the VMID may be somebody else's from here on.
+        arch::stop_guest_walks();
         vm.vmids.leave(arch::percpu().index());
     }
 
@@ -131,6 +133,8 @@ impl Task {
             vm.vgic.power_off(index, lrs).union(vm.vgic.save(index, lrs))
         }));
         irq::set_timer_active(Active::No);
+        // As above; besides, the tables under VTTBR may be freed next.
+        arch::stop_guest_walks();
         vm.vmids.leave(arch::percpu().index());
         self.activity = Activity::Parked;
     }

@@ -49,6 +49,7 @@
 
 use crate::addr::{Ipa, IpaRange};
 use crate::bbm::Entry;
+use crate::contiguous::Set;
 use crate::cursor::{Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
@@ -164,8 +165,11 @@ impl<M: TableMemory> Space<M> {
         while !scan.is_over(&account) {
             scan.run(&mut account, &mut pass);
         }
-        if let (Aging::Clear(Tlb::Batch), Some(cleared)) = (aging, pass.cleared) {
-            maintenance.invalidate(cleared, Stale::AnyLeaves);
+        match (aging, pass.cleared) {
+            (Aging::Test, _) => {}
+            (Aging::Clear(_), Some(cleared)) => maintenance.invalidate(cleared, Stale::AnyLeaves),
+            // Walkers that see the flags late would not set them again.
+            (Aging::Clear(_), None) => maintenance.publish(),
         }
         Ok(cursor.reached(scan.at()))
     }
@@ -189,12 +193,13 @@ impl<'g, M: TableMemory + 'g, F: FnMut(Aged)> Look<'g, M> for Pass<F> {
         Seen::Pass
     }
 
-    fn visit(&mut self, entry: Entry<'g, M>) -> Next {
+    fn visit(&mut self, entry: Entry<'g, M>) -> Next<'g, M> {
         match entry.pte() {
             Pte::Leaf(leaf) if leaf.is_contiguous() => {
-                let age = self.age_set(entry.slot());
-                (self.visit)(Aged { range: entry.slot().contiguous_range(), age });
-                Next::PassSet
+                let set = Set::of_member(entry.slot());
+                let age = self.age_set(set);
+                (self.visit)(Aged { range: set.range(), age });
+                Next::PassTo(set.next())
             }
             Pte::Leaf(leaf) => {
                 let age = self.age(entry.slot(), entry.range(), leaf);
@@ -205,7 +210,7 @@ impl<'g, M: TableMemory + 'g, F: FnMut(Aged)> Look<'g, M> for Pass<F> {
                 (self.visit)(Aged { range: entry.range(), age: Age::Busy });
                 Next::Pass
             }
-            Pte::Dead => Next::Leave,
+            Pte::Dead => Next::PassTo(None),
             Pte::Empty | Pte::Annotated(_) | Pte::Table(_) => Next::Pass,
         }
     }
@@ -232,10 +237,10 @@ impl<F> Pass<F> {
         Age::Young
     }
 
-    /// What the pass does to the contiguous set that `slot` is a member of.
-    fn age_set<M: TableMemory>(&mut self, slot: Slot<'_, M>) -> Age {
+    /// What the pass does to the members of a contiguous set.
+    fn age_set<M: TableMemory>(&mut self, members: Set<'_, M>) -> Age {
         let mut set = Age::Old(Generation::OLDEST);
-        for member in slot.contiguous_set() {
+        for member in members.slots() {
             let entry = Entry::load(member);
             let age = match entry.pte() {
                 Pte::Leaf(leaf) => self.age(member, member.range(), leaf),

@@ -174,16 +174,19 @@ pub struct Entry<'s, M: TableMemory> {
 
 impl<'s, M: TableMemory> Entry<'s, M> {
     /// Reads a slot.
+    #[inline]
     pub(crate) fn load(slot: Slot<'s, M>) -> Self {
         Self { slot, seen: slot.read() }
     }
 
     /// The level of the entry.
+    #[inline]
     pub fn level(&self) -> Level {
         self.slot.level()
     }
 
     /// The addresses that the entry translates.
+    #[inline]
     pub fn range(&self) -> IpaRange {
         self.slot.range()
     }
@@ -211,6 +214,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     /// If the change needs a break, see [`is_bbm_safe`], or if the leaf is
     /// for another level. If it gives other permissions to a member of a
     /// contiguous set: [`unfold`](crate::Space::unfold) the set first.
+    #[inline]
     pub fn try_update(self, leaf: Leaf) -> Result<(), Raced> {
         let old = self.pte();
         if matches!(old, Pte::Locked | Pte::Dead | Pte::Settling(_)) {
@@ -259,6 +263,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
     /// member of a contiguous set was read: [`unfold`] the set first.
     ///
     /// [`unfold`]: crate::Space::unfold
+    #[inline(always)]
     pub fn try_lock(self) -> Result<Locked<'s, M>, Raced> {
         if let Pte::Leaf(leaf) = self.pte() {
             assert!(!leaf.is_contiguous(), "{leaf:?} can't be changed without the rest of its set");
@@ -268,6 +273,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
 
     /// As [`Self::try_lock`], also for a member of a contiguous set, all of
     /// which is to be locked.
+    #[inline(always)]
     pub(crate) fn try_lock_member(self) -> Result<Locked<'s, M>, Raced> {
         match self.pte() {
             // LOCKED to LOCKED would succeed for two CPUs at once.
@@ -343,7 +349,7 @@ impl<'s, M: TableMemory> Entry<'s, M> {
 
     /// Makes an entry of the caller's that is DEAD empty again.
     pub(crate) fn revive(self) {
-        self.exchange(Descriptor::EMPTY).expect("a dead entry belongs to whoever made it so");
+        self.slot.replace(self.seen, Descriptor::EMPTY);
     }
 
     /// Forgets an annotation.
@@ -351,14 +357,17 @@ impl<'s, M: TableMemory> Entry<'s, M> {
         self.exchange(Descriptor::EMPTY)
     }
 
+    #[inline]
     pub(crate) fn slot(&self) -> Slot<'s, M> {
         self.slot
     }
 
+    #[inline]
     fn check(&self, leaf: Leaf) {
         assert!(leaf.level() == self.level(), "{leaf:?} is not for level {}", self.level().number());
     }
 
+    #[inline]
     fn exchange(self, new: Descriptor) -> Result<(), Raced> {
         self.slot.exchange(self.seen, new).map_err(|_| Raced)
     }
@@ -501,5 +510,5 @@ impl<M: TableMemory> Settling<'_, M> {
 
 /// Ends a lock that this CPU holds.
 pub(crate) fn release<M: TableMemory>(slot: Slot<'_, M>, locked: Descriptor, new: Descriptor) {
-    slot.exchange(locked, new).expect("a locked entry is changed by its owner only");
+    slot.replace(locked, new);
 }

@@ -3,6 +3,7 @@
 use crate::addr::{Ipa, IpaRange};
 use crate::age::Generation;
 use crate::bbm::Entry;
+use crate::contiguous::Set;
 use crate::cursor::{Budget, Cursor, Step};
 use crate::detach::Batch;
 use crate::epoch::Guard;
@@ -20,8 +21,9 @@ impl<M: TableMemory> Space<M> {
     /// [passes](Self::age_step) as `generation` says, and have not been used
     /// since, in ascending order: what [`Self::reclaim_step`] would take.
     ///
-    /// Waits for nobody; leaves out what other CPUs are changing, leaves that
-    /// reach beyond the range, and members of contiguous sets.
+    /// A contiguous set is one of them, if all its members are cold. Waits for
+    /// nobody; leaves out what other CPUs are changing, and what reaches beyond
+    /// the range.
     pub fn cold<'g>(&'g self, guard: &'g Guard<'_>, range: IpaRange, generation: Generation) -> Cold<'g, M> {
         let width = Ipa::new(1 << self.geometry().ipa_bits());
         let inside = IpaRange::between(range.start(), range.end().min(width));
@@ -40,8 +42,7 @@ impl<M: TableMemory> Space<M> {
     /// locked; it must be short and must not use the space.
     ///
     /// There is one invalidation for each table that something was taken from.
-    /// Members of contiguous sets are not taken: a set must be taken apart
-    /// first. Tables that become empty stay, as the guest may come back.
+    /// Tables that become empty stay, as the guest may come back.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl<M: TableMemory> Space<M> {
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
         let mut account = budget.open(self.geometry().granule());
         let mut scan = Scan::new(self, guard, rest);
-        let mut removal = Removal { range: rest, generation, batch: None, leaving };
+        let mut removal = Removal { range: rest, generation, batch: None, maintenance, leaving };
         while !scan.is_over(&account) {
             scan.run(&mut account, &mut removal);
             if let Some(mut batch) = removal.batch.take() {
@@ -71,14 +72,15 @@ impl<M: TableMemory> Space<M> {
 }
 
 /// What takes cold leaves from one table.
-struct Removal<'g, M: TableMemory, F> {
+struct Removal<'g, M: TableMemory, T, F> {
     range: IpaRange,
     generation: Generation,
     batch: Option<Batch<'g, M>>,
+    maintenance: &'g T,
     leaving: F,
 }
 
-impl<'g, M: TableMemory + 'g, F: FnMut(Mapping)> Look<'g, M> for Removal<'g, M, F> {
+impl<'g, M: TableMemory + 'g, T: Maintenance, F: FnMut(Mapping)> Look<'g, M> for Removal<'g, M, T, F> {
     #[inline]
     fn glance(&mut self, slot: Slot<'g, M>, _: Ipa, seen: Descriptor) -> Seen {
         match Leaf::at_a_glance(seen, slot.level(), slot.format()) {
@@ -87,8 +89,21 @@ impl<'g, M: TableMemory + 'g, F: FnMut(Mapping)> Look<'g, M> for Removal<'g, M, 
         }
     }
 
-    fn visit(&mut self, entry: Entry<'g, M>) -> Next {
+    fn visit(&mut self, entry: Entry<'g, M>) -> Next<'g, M> {
         match entry.pte() {
+            Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                let set = Set::of_member(entry.slot());
+                // Looks first, as locking a set in use would hinder its users.
+                if self.range.covers(set.range())
+                    && cold_set(set, self.generation).is_some()
+                    && let Ok(locked) =
+                        set.lock_members_if(self.maintenance, |leaf| is_cold(leaf, self.generation))
+                {
+                    (self.leaving)(Mapping::new(set.range(), locked.merged()));
+                    self.batch.get_or_insert_with(|| Batch::new(entry.slot())).take_set(locked);
+                }
+                Next::PassTo(set.next())
+            }
             Pte::Leaf(leaf) if is_cold(leaf, self.generation) && self.range.covers(entry.range()) => {
                 let mapping = Mapping::new(entry.range(), leaf);
                 let batch = self.batch.get_or_insert_with(|| Batch::new(entry.slot()));
@@ -97,14 +112,28 @@ impl<'g, M: TableMemory + 'g, F: FnMut(Mapping)> Look<'g, M> for Removal<'g, M, 
                 }
                 Next::Pass
             }
-            Pte::Dead => Next::Leave,
+            Pte::Dead => Next::PassTo(None),
             _ => Next::Pass,
         }
     }
 }
 
 fn is_cold(leaf: Leaf, generation: Generation) -> bool {
-    !leaf.is_young() && leaf.generation() >= generation && !leaf.is_contiguous()
+    !leaf.is_young() && leaf.generation() >= generation
+}
+
+/// What a contiguous set maps, if all its members are cold.
+fn cold_set<M: TableMemory>(set: Set<'_, M>, generation: Generation) -> Option<Mapping> {
+    let mut all: Option<Leaf> = None;
+    for slot in set.slots() {
+        match Entry::load(slot).pte() {
+            Pte::Leaf(leaf) if is_cold(leaf, generation) => {
+                all = Some(all.map_or(leaf, |all| all.merge_access_state(leaf)));
+            }
+            _ => return None,
+        }
+    }
+    all.map(|all| Mapping::new(set.range(), all))
 }
 
 /// Iterator over cold pages and blocks; see [`Space::cold`].
@@ -125,6 +154,15 @@ impl<M: TableMemory> Iterator for Cold<'_, M> {
                 Pte::Table(table) => {
                     walk.descend(table);
                     continue;
+                }
+                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                    let set = Set::of_member(walk.slot());
+                    walk.pass_to(set.range().end());
+                    if let Some(cold) = cold_set(set, self.generation)
+                        && self.range.covers(cold.range)
+                    {
+                        return Some(cold);
+                    }
                 }
                 Pte::Leaf(leaf) if is_cold(leaf, self.generation) && self.range.covers(entry.range()) => {
                     walk.pass();

@@ -150,6 +150,11 @@ impl<'g, M: TableMemory> Set<'g, M> {
         Some(Self { view: slot.view(), first: slot.index() & !(entries - 1), entries })
     }
 
+    /// The set of a leaf that was read from this slot and is marked.
+    pub(crate) fn of_member(slot: Slot<'g, M>) -> Self {
+        Self::of(slot).expect("a leaf is marked only where there are sets")
+    }
+
     /// All the addresses that its entries translate.
     pub(crate) fn range(self) -> IpaRange {
         let first = self.slot(0);
@@ -166,13 +171,30 @@ impl<'g, M: TableMemory> Set<'g, M> {
         self.entries
     }
 
+    /// The slots of its entries.
+    pub(crate) fn slots(self) -> impl Iterator<Item = Slot<'g, M>> {
+        (0..self.entries).map(move |index| self.slot(index))
+    }
+
     fn slot(self, index: usize) -> Slot<'g, M> {
         self.view.slot(self.first + index)
     }
 
     /// Locks a set of marked leaves.
     pub(crate) fn lock_members(self, maintenance: &impl Maintenance) -> Result<LockedSet<'g, M>, Raced> {
-        self.lock(maintenance, |_, pte| matches!(pte, Pte::Leaf(leaf) if leaf.is_contiguous()))
+        self.lock_members_if(maintenance, |_| true)
+    }
+
+    /// Locks a set of marked leaves, if each is acceptable.
+    pub(crate) fn lock_members_if(
+        self,
+        maintenance: &impl Maintenance,
+        accept: impl Fn(Leaf) -> bool,
+    ) -> Result<LockedSet<'g, M>, Raced> {
+        self.lock(
+            maintenance,
+            |_, pte| matches!(pte, Pte::Leaf(leaf) if leaf.is_contiguous() && accept(leaf)),
+        )
     }
 
     /// Stores marked leaves that map the memory from that of `first` on, if
@@ -262,12 +284,6 @@ impl<'g, M: TableMemory> LockedSet<'g, M> {
         self.set
     }
 
-    /// The members, with what each was when it was locked.
-    pub(crate) fn members(&self) -> impl Iterator<Item = (IpaRange, Leaf)> {
-        let leaves = self.leaves();
-        (0..self.set.entries).map(move |index| (self.set.slot(index).range(), leaves(index)))
-    }
-
     /// Stores the members with other permissions. They stay a set. The caller
     /// invalidates them.
     pub(crate) fn protect(self, permissions: Permissions) {
@@ -286,10 +302,15 @@ impl<'g, M: TableMemory> LockedSet<'g, M> {
     fn break_and_mark(self, maintenance: &impl Maintenance, mark: impl Fn(Leaf) -> Leaf) {
         let set = self.set;
         maintenance.invalidate(set.range(), Stale::Leaves(set.slot(0).level()));
-        let leaves = self.leaves();
-        let all = (1..set.entries).fold(leaves(0), |all, index| all.merge_access_state(leaves(index)));
+        let all = self.merged();
         self.store(|index, _| mark(set.member(all, index)).encode());
         maintenance.publish();
+    }
+
+    /// The first member, with the access flag and dirty state of the set.
+    pub(crate) fn merged(&self) -> Leaf {
+        let leaves = self.leaves();
+        (1..self.set.entries).fold(leaves(0), |all, index| all.merge_access_state(leaves(index)))
     }
 
     /// The members as leaves.

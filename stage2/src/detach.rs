@@ -93,8 +93,9 @@ pub(crate) struct Batch<'g, M: TableMemory> {
 struct Taken {
     first: usize,
     last: usize,
-    /// What TLBs may still hold of it; `None` if they hold nothing.
-    stale: Option<(IpaRange, Stale)>,
+    /// What TLBs may still hold of it, and where.
+    stale: Stale,
+    range: IpaRange,
 }
 
 impl<'g, M: TableMemory> Batch<'g, M> {
@@ -110,6 +111,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
     }
 
     /// Takes a leaf.
+    #[inline(always)]
     pub(crate) fn take_leaf(&mut self, entry: Entry<'g, M>) -> Result<(), Raced> {
         let slot = entry.try_lock()?.into_batch();
         self.took(slot, slot.range(), Stale::Leaves(slot.level()));
@@ -164,8 +166,13 @@ impl<'g, M: TableMemory> Batch<'g, M> {
                     }
                     pte @ (Pte::Empty | Pte::Annotated(_) | Pte::Leaf(_)) => {
                         if entry.try_kill().is_ok() {
-                            if let Pte::Leaf(leaf) = pte {
-                                harvest(slot.range(), leaf);
+                            match pte {
+                                // The walker may have marked another member.
+                                Pte::Leaf(leaf) if leaf.is_contiguous() => {
+                                    harvest(slot.range(), leaf.young().dirtied());
+                                }
+                                Pte::Leaf(leaf) => harvest(slot.range(), leaf),
+                                _ => {}
                             }
                             break;
                         }
@@ -187,9 +194,7 @@ impl<'g, M: TableMemory> Batch<'g, M> {
     }
 
     fn let_go(&self, taken: Taken, maintenance: &impl Maintenance) {
-        if let Some((range, stale)) = taken.stale {
-            maintenance.invalidate(range, stale);
-        }
+        maintenance.invalidate(taken.range, taken.stale);
         for index in taken.first..=taken.last {
             let slot = self.view.slot(index);
             let descriptor = slot.read();
@@ -202,16 +207,16 @@ impl<'g, M: TableMemory> Batch<'g, M> {
         }
     }
 
+    #[inline]
     fn took(&mut self, slot: Slot<'g, M>, range: IpaRange, stale: Stale) {
         let index = slot.index();
         self.taken = Some(match self.taken {
-            None => Taken { first: index, last: index, stale: Some((range, stale)) },
+            None => Taken { first: index, last: index, stale, range },
             Some(taken) => Taken {
                 first: taken.first.min(index),
                 last: taken.last.max(index),
-                stale: Some(taken.stale.map_or((range, stale), |(other, kind)| {
-                    (other.hull(range), if kind == stale { kind } else { Stale::Tables })
-                })),
+                stale: if taken.stale == stale { stale } else { Stale::Tables },
+                range: taken.range.hull(range),
             },
         });
     }

@@ -28,7 +28,8 @@
 //! One bit per leaf means that a write to a block makes all of it dirty, which
 //! is true but expensive: hence [`Detail::Pages`], with which a block that was
 //! written to is split before it is cleaned. Blocks that were not stay whole. A
-//! contiguous set is dirty if one of its members is.
+//! contiguous set is dirty if one of its members is; it is taken apart like a
+//! block.
 //!
 //! # Who else must tell
 //!
@@ -40,6 +41,7 @@
 use crate::addr::{Ipa, IpaRange};
 use crate::attr::Dirty;
 use crate::bbm::Entry;
+use crate::contiguous::Set;
 use crate::cursor::{Budget, Cursor, Step};
 use crate::epoch::Guard;
 use crate::error::MapError;
@@ -114,6 +116,7 @@ impl<M: TableMemory> Space<M> {
         guard: &Guard<'_>,
         cursor: &mut Cursor,
         budget: Budget,
+        maintenance: &impl Maintenance,
     ) -> Result<Step, MapError> {
         self.check_range(cursor.range())?;
         let Some(rest) = cursor.rest() else { return Ok(Step::Done) };
@@ -122,6 +125,7 @@ impl<M: TableMemory> Space<M> {
         while !scan.is_over(&account) {
             scan.run(&mut account, &mut End);
         }
+        maintenance.publish();
         Ok(cursor.reached(scan.at()))
     }
 }
@@ -141,10 +145,10 @@ impl<'g, M: TableMemory + 'g, T: Maintenance> Look<'g, M> for Round<'g, M, T> {
         pass_unless(Dirty::Dirty, slot, seen)
     }
 
-    fn visit(&mut self, entry: Entry<'g, M>) -> Next {
+    fn visit(&mut self, entry: Entry<'g, M>) -> Next<'g, M> {
         let slot = entry.slot();
         match entry.pte() {
-            Pte::Leaf(leaf) if leaf.is_contiguous() => self.clean_set(slot),
+            Pte::Leaf(leaf) if leaf.is_contiguous() => self.clean_set(Set::of_member(slot)),
             Pte::Leaf(leaf) if leaf.dirty() != Dirty::Dirty => Next::Pass,
             Pte::Leaf(_) if self.detail == Detail::Pages && entry.level().next().is_some() => {
                 self.result = self.space.split(entry, self.maintenance);
@@ -163,21 +167,25 @@ impl<'g, M: TableMemory + 'g, T: Maintenance> Look<'g, M> for Round<'g, M, T> {
     }
 }
 
-impl<'g, M: TableMemory, T> Round<'g, M, T> {
+impl<'g, M: TableMemory, T: Maintenance> Round<'g, M, T> {
     /// Cleans all members of a contiguous set. If one was dirty, all count as
     /// cleaned: the walker may have marked any for a write to any other.
-    fn clean_set(&mut self, slot: Slot<'g, M>) -> Next {
-        for member in slot.contiguous_set() {
+    fn clean_set(&mut self, set: Set<'g, M>) -> Next<'g, M> {
+        for member in set.slots() {
             let entry = Entry::load(member);
             let Pte::Leaf(leaf) = entry.pte() else { return Next::Again };
             if leaf.dirty() == Dirty::Dirty {
+                if self.detail == Detail::Pages {
+                    self.space.unfold_at(member, self.maintenance);
+                    return Next::Again;
+                }
                 if entry.try_update(leaf.cleaned()).is_err() {
                     return Next::Again;
                 }
-                slot.contiguous_set().for_each(|member| self.cleaned.add(member));
+                set.slots().for_each(|member| self.cleaned.add(member));
             }
         }
-        Next::PassSet
+        Next::PassTo(set.next())
     }
 }
 
@@ -201,7 +209,7 @@ impl<'g, M: TableMemory + 'g> Look<'g, M> for End {
         pass_unless(Dirty::Clean, slot, seen)
     }
 
-    fn visit(&mut self, entry: Entry<'g, M>) -> Next {
+    fn visit(&mut self, entry: Entry<'g, M>) -> Next<'g, M> {
         match entry.pte() {
             Pte::Leaf(leaf) if leaf.dirty() == Dirty::Clean => match entry.try_update(leaf.dirtied()) {
                 Ok(()) => Next::Pass,

@@ -35,6 +35,7 @@ use core::fmt;
 use crate::addr::{Ipa, IpaRange};
 use crate::attr::Permissions;
 use crate::bbm::Entry;
+use crate::contiguous::Set;
 use crate::epoch::Guard;
 use crate::maint::{Maintenance, Stale};
 use crate::pte::{Annotation, Leaf, Pte};
@@ -104,22 +105,6 @@ pub enum Resolved {
     /// Nothing is mapped there.
     NotMapped,
 }
-
-/// A leaf can't get permissions of its own, for it is part of a contiguous
-/// set, whose members all have the same. The set must be taken apart first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InSet {
-    /// The addresses of the set.
-    pub set: IpaRange,
-}
-
-impl fmt::Display for InSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is a contiguous set and has the same permissions everywhere", self.set)
-    }
-}
-
-impl core::error::Error for InSet {}
 
 impl<M: TableMemory> Space<M> {
     /// Maps `leaf` where `ipa` is: over nothing, or over exactly the annotation
@@ -211,10 +196,9 @@ impl<M: TableMemory> Space<M> {
     /// In the end this CPU has forgotten the page or block, even if another one
     /// was faster: that one has invalidated only its own TLB.
     ///
-    /// # Errors
-    ///
-    /// [`InSet`] if that would give one member of a contiguous set other
-    /// permissions than the rest.
+    /// A leaf can't have other permissions than the rest of its contiguous set:
+    /// such a set is taken apart, with an invalidation on all CPUs, and the guest
+    /// faults again.
     ///
     /// # Panics
     ///
@@ -226,27 +210,29 @@ impl<M: TableMemory> Space<M> {
         ipa: Ipa,
         permissions: Permissions,
         maintenance: &impl Maintenance,
-    ) -> Result<Resolved, InSet> {
-        let Some(entry) = self.last_entry(guard, ipa) else { return Ok(Resolved::NotMapped) };
+    ) -> Resolved {
+        let Some(entry) = self.last_entry(guard, ipa) else { return Resolved::NotMapped };
         let leaf = match leaf_of(&entry) {
             Ok(leaf) => leaf,
-            Err(resolved) => return Ok(resolved),
+            Err(resolved) => return resolved,
         };
         let slot = entry.slot();
-        let range = if leaf.is_contiguous() { slot.contiguous_range() } else { slot.range() };
+        let range = if leaf.is_contiguous() { Set::of_member(slot).range() } else { slot.range() };
         let allowed = leaf.attributes().permissions;
         let wanted = allowed.union(permissions);
         if leaf.is_contiguous() && wanted != allowed {
-            return Err(InSet { set: range });
+            self.unfold_at(slot, maintenance);
+            return Resolved::Retry;
         }
         let resolved = change(entry, leaf, |leaf| {
             let relaxed = leaf.with_permissions(wanted);
             if permissions.access.allows_writing() { relaxed.dirtied() } else { relaxed }
         });
+        maintenance.publish();
         // What this CPU holds is an earlier state of the leaf that was read:
         // had its level been another one, all CPUs would have forgotten it.
         maintenance.invalidate_local(range, Stale::Leaves(slot.level()));
-        Ok(resolved)
+        resolved
     }
 
     /// The last entry on the way to `ipa`, whatever state it is in; `None`
@@ -313,7 +299,7 @@ fn change<M: TableMemory>(entry: Entry<'_, M>, leaf: Leaf, change: impl Fn(Leaf)
         return Resolved::Retry;
     }
     if leaf.is_contiguous() {
-        for member in slot.contiguous_set() {
+        for member in Set::of_member(slot).slots() {
             let entry = Entry::load(member);
             if let Pte::Leaf(leaf) = entry.pte()
                 && leaf.is_contiguous()

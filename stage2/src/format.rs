@@ -92,19 +92,24 @@ pub struct Format {
     fwb: Fwb,
     xnx: Xnx,
     dirty: DirtyState,
+    /// A bit for each level that may hold leaves: worked out once, as every
+    /// leaf that is read is checked against it.
+    leaf_levels: u8,
 }
 
 impl Format {
     /// The format of a space of this shape on a machine with these features.
     #[inline]
     pub const fn new(geometry: &Geometry, features: Features) -> Self {
-        Self {
-            granule: geometry.granule(),
-            addresses: geometry.addresses(),
-            fwb: features.fwb,
-            xnx: features.xnx,
-            dirty: features.dirty,
+        let (granule, addresses) = (geometry.granule(), geometry.addresses());
+        let mut leaf_levels = 0;
+        let mut level = Some(Level::L0);
+        while let Some(here) = level {
+            leaf_levels |= (has_leaves(here, granule, addresses) as u8) << here.number();
+            level = here.next();
         }
+        let Features { fwb, xnx, dirty, .. } = features;
+        Self { granule, addresses, fwb, xnx, dirty, leaf_levels }
     }
 
     /// The page size.
@@ -138,18 +143,10 @@ impl Format {
     }
 
     /// Whether a descriptor at `level` may map memory instead of leading to
-    /// a table (Arm ARM, `AArch64.BlockDescSupported`).
+    /// a table.
     #[inline]
     pub const fn allows_leaf(self, level: Level) -> bool {
-        match (level, self.granule) {
-            (Level::L3 | Level::L2, _) | (Level::L1, Granule::Kib4) => true,
-            (Level::L0, Granule::Kib4) => matches!(self.addresses, AddressFormat::Lpa2),
-            (Level::L1, Granule::Kib16) => matches!(self.addresses, AddressFormat::Lpa2),
-            (Level::L1, Granule::Kib64) => matches!(self.addresses, AddressFormat::Lpa),
-            (Level::L0, Granule::Kib16 | Granule::Kib64) => false,
-            #[cfg(stage2_loom)]
-            (level, Granule::Tiny) => matches!(level, Level::L1),
-        }
+        self.leaf_levels >> level.number() & 1 != 0
     }
 
     /// Whether there are descriptors for these permissions: without FEAT_XNX,
@@ -176,6 +173,20 @@ impl Format {
         } else {
             None
         }
+    }
+}
+
+/// Whether there are blocks or pages at `level` (Arm ARM,
+/// `AArch64.BlockDescSupported`).
+const fn has_leaves(level: Level, granule: Granule, addresses: AddressFormat) -> bool {
+    match (level, granule) {
+        (Level::L3 | Level::L2, _) | (Level::L1, Granule::Kib4) => true,
+        (Level::L0, Granule::Kib4) => matches!(addresses, AddressFormat::Lpa2),
+        (Level::L1, Granule::Kib16) => matches!(addresses, AddressFormat::Lpa2),
+        (Level::L1, Granule::Kib64) => matches!(addresses, AddressFormat::Lpa),
+        (Level::L0, Granule::Kib16 | Granule::Kib64) => false,
+        #[cfg(stage2_loom)]
+        (level, Granule::Tiny) => matches!(level, Level::L1),
     }
 }
 

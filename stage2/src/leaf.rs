@@ -15,7 +15,7 @@ use crate::addr::{Level, PhysAddr};
 use crate::age::Generation;
 use crate::attr::{self, Attributes, Dirty, Permissions};
 use crate::format::Format;
-use crate::pte::{Descriptor, TABLE_OR_PAGE, VALID, corrupt};
+use crate::pte::{Descriptor, SETTLING, TABLE_OR_PAGE, VALID, corrupt};
 
 /// A page or block descriptor, at the level it belongs to.
 ///
@@ -42,11 +42,12 @@ impl Leaf {
         Self { bits: descriptor.bits(), level, format }
     }
 
-    /// The leaf that `descriptor` is at a glance: if it is one and stands for
-    /// itself. What is `None` here may still be a leaf, in a contiguous set.
+    /// The leaf that `descriptor` is at a glance: if it is one, stands for itself
+    /// and is settled. What is `None` here may still be a leaf, in a contiguous
+    /// set.
     #[inline]
     pub(crate) fn at_a_glance(descriptor: Descriptor, level: Level, format: Format) -> Option<Self> {
-        let marks = descriptor.bits() & (VALID | TABLE_OR_PAGE | attr::CONTIGUOUS);
+        let marks = descriptor.bits() & (VALID | TABLE_OR_PAGE | attr::CONTIGUOUS | SETTLING);
         (marks == VALID | kind(level)).then_some(Self::decoded(descriptor, level, format))
     }
 

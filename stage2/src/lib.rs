@@ -234,7 +234,7 @@ pub use collapse::CollapseError;
 pub use cursor::{Budget, Cursor, Step};
 pub use dirty::Detail;
 pub use error::MapError;
-pub use fault::{InSet, InstallError, Installed, Resolved};
+pub use fault::{InstallError, Installed, Resolved};
 pub use format::{AddressFormat, Format};
 pub use geometry::{Geometry, GeometryError, Granule, PaSize};
 pub use maint::{Maintenance, NoTlb, Stale};

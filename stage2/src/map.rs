@@ -131,8 +131,15 @@ impl<M: TableMemory> Space<M> {
                     let Some(table) = self.tables.allocate(guard) else {
                         return (at, Err(MapError::OutOfTables));
                     };
-                    let first = Leaf::new(level, output, attributes, self.format());
-                    table.fill_part(brought.clone(), |index| self.brought(first, &brought, index).encode());
+                    let (format, first) = (self.format(), brought.start);
+                    table.fill_part(brought.clone(), |index| {
+                        let offset = |index| (index - first) as u64 * format.granule().span(level);
+                        let leaf = Leaf::new(level, output.plus(offset(index)), attributes, format);
+                        let set = self.set_within(level, index, &brought);
+                        let is_marked =
+                            set.is_some_and(|(set, size)| output.plus(offset(set)).is_aligned(size));
+                        if is_marked { leaf.with_contiguous() } else { leaf }.encode()
+                    });
                     if let Ok(table) = entry.try_link(table) {
                         if brought.is_empty() {
                             walk.descend(table);
@@ -150,41 +157,6 @@ impl<M: TableMemory> Space<M> {
             }
         }
         (walk.at(), Ok(()))
-    }
-
-    /// The level below `level`, and which entries of a table there map
-    /// everything from `at` to `end`; none if not all of it can be mapped by
-    /// leaves at that level.
-    fn leaves_below(&self, level: Level, at: Ipa, end: Ipa, output: PhysAddr) -> (Level, Range<usize>) {
-        let granule = self.format().granule();
-        let level = level.next().expect("a page fits into an entry at the last level");
-        let span = granule.span(level);
-        if !self.format().allows_leaf(level)
-            || [at.bits(), end.bits(), output.bits()].iter().any(|bits| bits % span != 0)
-        {
-            return (level, 0..0);
-        }
-        let first = granule.index(at, level);
-        (level, first..first + ((end.bits() - at.bits()) / span) as usize)
-    }
-
-    /// The leaf with this index in a table that maps memory in the entries
-    /// `brought`, of which `first` is the first leaf. It is part of a contiguous
-    /// set if all of the set is brought.
-    fn brought(&self, first: Leaf, brought: &Range<usize>, index: usize) -> Leaf {
-        let (granule, level) = (self.format().granule(), first.level());
-        let leaf = first.moved_to(first.output().plus((index - brought.start) as u64 * granule.span(level)));
-        match granule.contiguous_entries(level) {
-            Some(entries) if self.features().contiguous == Contiguous::Allowed => {
-                let start = index - index % entries;
-                let whole = brought.start <= start && start + entries <= brought.end;
-                let before = (index - start) as u64 * granule.span(level);
-                let output = leaf.output().bits().wrapping_sub(before);
-                let aligned = output.is_multiple_of(entries as u64 * granule.span(level));
-                if whole && aligned { leaf.with_contiguous() } else { leaf }
-            }
-            _ => leaf,
-        }
     }
 
     /// Stores a leaf in an empty entry, or a contiguous set from there on if
@@ -208,6 +180,32 @@ impl<M: TableMemory> Space<M> {
             return Ok(set.range());
         }
         entry.try_update(leaf).map(|()| range)
+    }
+
+    /// The first entry and the bytes of the contiguous set at `level` that
+    /// entry `index` is in, if the whole set is among `entries`.
+    fn set_within(&self, level: Level, index: usize, entries: &Range<usize>) -> Option<(usize, u64)> {
+        let granule = self.format().granule();
+        let members = granule.contiguous_entries(level)?;
+        let first = index & !(members - 1);
+        let within = entries.start <= first && first + members <= entries.end;
+        (self.features().contiguous == Contiguous::Allowed && within)
+            .then(|| (first, members as u64 * granule.span(level)))
+    }
+
+    /// The level below `level`, and which entries of a table there map
+    /// everything from `at` to `end`; none if not all of it can be mapped by
+    /// leaves at that level.
+    fn leaves_below(&self, level: Level, at: Ipa, end: Ipa, output: PhysAddr) -> (Level, Range<usize>) {
+        let granule = self.format().granule();
+        let level = level.next().expect("a page fits into an entry at the last level");
+        let span = granule.span(level);
+        let fits = at.is_aligned(span) && end.is_aligned(span) && output.is_aligned(span);
+        if !fits || !self.format().allows_leaf(level) {
+            return (level, 0..0);
+        }
+        let first = granule.index(at, level);
+        (level, first..first + ((end.bits() - at.bits()) >> granule.shift(level)) as usize)
     }
 
     /// Whether a leaf in an entry for `entry`, at `level`, can map `at` to

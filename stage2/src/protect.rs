@@ -109,9 +109,8 @@ impl<M: TableMemory> Space<M> {
                 Pte::Leaf(leaf) if leaf.is_contiguous() => {
                     if let Some(locked) = self.lock_set(entry.slot(), range, maintenance) {
                         let set = locked.set();
-                        for (range, leaf) in locked.members() {
-                            tell_if_lost(range, leaf, leaf.with_permissions(permissions), harvest);
-                        }
+                        let leaf = locked.merged();
+                        tell_if_lost(set.range(), leaf, leaf.with_permissions(permissions), harvest);
                         locked.protect(permissions);
                         account.spend(set.entries() - 1);
                         walk.pass_to(set.range().end());
@@ -162,21 +161,22 @@ impl<M: TableMemory> Space<M> {
     ) -> Result<(), MapError> {
         // A range within one last-level table needs no look ahead: what has
         // to be split is split on the way down to the first change.
-        let table = self.geometry().granule().span(Level::L2);
-        let last = range.end().bits() - 1;
-        if range.start().bits() / table == last / table {
+        let granule = self.geometry().granule();
+        let table = |address: u64| address >> granule.shift(Level::L2);
+        if table(range.start().bits()) == table(range.end().bits() - 1) {
             return Ok(());
         }
-        self.split_at(guard, range.start(), maintenance)?;
-        self.split_at(guard, range.end(), maintenance)
+        for edge in [range.start(), range.end()] {
+            // Nothing reaches across from one entry of the root to the next.
+            if !edge.is_aligned(granule.span(self.geometry().start_level())) {
+                self.split_at(guard, edge, maintenance)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that no leaf and no annotation reaches across `edge`.
     fn split_at(&self, guard: &Guard<'_>, edge: Ipa, maintenance: &impl Maintenance) -> Result<(), MapError> {
-        if edge.is_aligned(self.geometry().granule().span(self.geometry().start_level())) {
-            // Between two entries of the root.
-            return Ok(());
-        }
         while let Some(entry) = self.entry(guard, edge) {
             match entry.pte() {
                 Pte::Leaf(_) | Pte::Annotated(_) if entry.range().start() < edge => {

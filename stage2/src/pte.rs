@@ -63,7 +63,7 @@ const STATE: u64 = (LeafState::MASK as u64) << STATE_SHIFT;
 pub const LOCK_OWNERS: u8 = 64;
 
 /// In a valid descriptor: what it replaced may still be in TLBs.
-const SETTLING: u64 = 1 << 55;
+pub(crate) const SETTLING: u64 = 1 << 55;
 
 /// The 64-bit word in an entry of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -368,6 +368,14 @@ impl AtomicPte {
             Ok(_) => Ok(()),
             Err(found) => Err(Descriptor(found)),
         }
+    }
+
+    /// Writes an entry that nobody but the caller may change now, the walker
+    /// included.
+    #[inline]
+    pub(crate) fn replace(&self, new: Descriptor) {
+        // Release: publishes what `new` leads to, as `exchange` does.
+        self.0.store(new.0, Ordering::Release);
     }
 
     /// Writes the entry of a table that nobody else can reach.

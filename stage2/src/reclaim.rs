@@ -49,6 +49,10 @@ use crate::pte::{self, AtomicPte, TableAddr};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, array_of, const_fn};
 
 /// Tables that wait until nobody can be looking into them.
+///
+/// On cache lines of their own: what lies beside them in a space is read at
+/// every step of every walk, and must not be drawn away by those who retire.
+#[repr(align(128))]
 pub(crate) struct Retired {
     lists: [List; LISTS],
     /// How many tables are on the lists.

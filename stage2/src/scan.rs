@@ -18,13 +18,11 @@ use crate::table::TableMemory;
 use crate::view::Slot;
 
 /// How a scan goes on from an entry.
-pub(crate) enum Next {
+pub(crate) enum Next<'g, M: TableMemory> {
     /// Behind it.
     Pass,
-    /// Behind the contiguous set that it is a member of.
-    PassSet,
-    /// Behind the table that holds it.
-    Leave,
+    /// To another slot of the table, or behind the last.
+    PassTo(Option<Slot<'g, M>>),
     /// With the same address again, from the root: the entry must be dealt
     /// with, and is being changed.
     Again,
@@ -51,7 +49,7 @@ pub(crate) trait Look<'g, M: TableMemory + 'g> {
     }
 
     /// Deals with an entry that is not a table.
-    fn visit(&mut self, entry: Entry<'g, M>) -> Next;
+    fn visit(&mut self, entry: Entry<'g, M>) -> Next<'g, M>;
 }
 
 /// A scan along a range.
@@ -112,11 +110,7 @@ impl<'g, M: TableMemory> Scan<'g, M> {
             }
             match look.visit(entry) {
                 Next::Pass => index += 1,
-                Next::PassSet => {
-                    let members = first.contiguous_entries();
-                    index = index - index % members + members;
-                }
-                Next::Leave => index = view.entries().len(),
+                Next::PassTo(slot) => index = slot.map_or(view.entries().len(), Slot::index),
                 Next::Again => {
                     self.space.memory().relax();
                     break;

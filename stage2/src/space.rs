@@ -132,7 +132,7 @@ impl<M: TableMemory> Space<M> {
         let (granule, level) = (self.geometry.granule(), self.geometry.start_level());
         let base = ipa.align_down(granule.table_span(level));
         let table = self.root.in_root(granule.root_index(ipa, level), granule);
-        View::new(self.tables.look(guard), table, level, base).slot_for(ipa)
+        View::new(self.tables.pinned(guard), table, level, base).slot_for(ipa)
     }
 
     /// Whether `range` is something that can be mapped, unmapped, protected.

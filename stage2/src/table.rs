@@ -197,9 +197,9 @@ impl<M: TableMemory> Tables<M> {
     ///
     /// If `guard` is not of the epochs of this memory: it would prove nothing.
     #[inline]
-    pub(crate) fn look<'g>(&'g self, guard: &'g Guard<'_>) -> Look<'g, M> {
+    pub(crate) fn pinned<'g>(&'g self, guard: &'g Guard<'_>) -> Pinned<'g, M> {
         assert!(core::ptr::eq(guard.epochs(), self.memory.epochs()), "the guard is of other epochs");
-        Look { tables: self, guard }
+        Pinned { tables: self, guard }
     }
 
     /// The table at `address`, for the only one who looks at tables.
@@ -212,7 +212,7 @@ impl<M: TableMemory> Tables<M> {
     /// Takes charge of a table that was unlinked and invalidated, and all of
     /// whose entries are DEAD.
     pub(crate) fn retire(&self, table: TableAddr, guard: &Guard<'_>) {
-        self.retired.retire(guard, table, self.look(guard).resolve(table));
+        self.retired.retire(guard, table, self.pinned(guard).resolve(table));
     }
 
     /// How many tables wait to be reused.
@@ -224,10 +224,10 @@ impl<M: TableMemory> Tables<M> {
     /// more, and says how many.
     pub(crate) fn collect(&self, guard: &Guard<'_>, limit: usize) -> usize {
         let Some(mut ripe) = self.retired.collect(guard) else { return 0 };
-        let look = self.look(guard);
+        let pinned = self.pinned(guard);
         let mut freed = 0;
         while freed < limit
-            && let Some(table) = ripe.pop(|table| first(look.resolve(table)))
+            && let Some(table) = ripe.pop(|table| first(pinned.resolve(table)))
         {
             // SAFETY: Point 2 at the top of this file: `pop` gives out tables
             // that were unlinked two epochs ago, each once.
@@ -271,20 +271,20 @@ impl<M: TableMemory> Tables<M> {
 
 /// A guard together with the tables that it keeps in place: proof that it is
 /// the right one, found out once for each walk and not at each step.
-pub(crate) struct Look<'g, M: TableMemory> {
+pub(crate) struct Pinned<'g, M: TableMemory> {
     tables: &'g Tables<M>,
     guard: &'g Guard<'g>,
 }
 
-impl<M: TableMemory> Clone for Look<'_, M> {
+impl<M: TableMemory> Clone for Pinned<'_, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<M: TableMemory> Copy for Look<'_, M> {}
+impl<M: TableMemory> Copy for Pinned<'_, M> {}
 
-impl<'g, M: TableMemory> Look<'g, M> {
+impl<'g, M: TableMemory> Pinned<'g, M> {
     #[inline]
     pub(crate) fn tables(self) -> &'g Tables<M> {
         self.tables
@@ -298,7 +298,7 @@ impl<'g, M: TableMemory> Look<'g, M> {
     /// The table at `address`.
     #[inline]
     pub(crate) fn resolve(self, address: TableAddr) -> &'g [AtomicPte] {
-        // SAFETY: Points 1 and 2 at the top of this file; `Tables::look` has
+        // SAFETY: Points 1 and 2 at the top of this file; `Tables::pinned` has
         // checked the guard.
         unsafe { self.tables.memory.resolve(address.address(), self.tables.format.granule().entries()) }
     }

@@ -37,6 +37,9 @@ pub(crate) enum Purpose {
 enum Progress {
     /// All of the range in this table is gone.
     Done,
+    /// The same; but it was all in one table below, which is still in use, so
+    /// this one is not empty either.
+    InUse,
     /// The table itself is being removed; go on from here, from the root.
     Restart(Ipa),
     /// The budget is spent; this is what comes next.
@@ -123,8 +126,10 @@ impl<M: TableMemory> Space<M> {
             self.split_edges(guard, rest, maintenance)?;
         }
         let at = removal.run(guard, rest);
-        // Twice as many as were added: so their number stays bounded.
-        self.tables.collect(guard, 2 * removal.retired);
+        if removal.retired != 0 {
+            // Twice as many as were added: so their number stays bounded.
+            self.tables.collect(guard, 2 * removal.retired);
+        }
         at.map(|at| cursor.reached(at))
     }
 
@@ -167,7 +172,7 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
         while let Some(range) = rest {
             let slot = self.space.root_slot(guard, range.start());
             let next = match self.remove(slot, range)? {
-                Progress::Done => slot.view().range().end(),
+                Progress::Done | Progress::InUse => slot.view().range().end(),
                 Progress::Restart(ipa) => ipa,
                 Progress::Spent(ipa) => return Ok(ipa),
             };
@@ -259,13 +264,18 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
                 Pte::Table(table) => {
                     batch.complete(maintenance);
                     let view = slot.child(table);
-                    match self.remove(view.slot_for(here), range)? {
-                        Progress::Done => {}
+                    let buried = match self.remove(view.slot_for(here), range)? {
+                        Progress::Done => detach::bury(view, table),
+                        Progress::InUse => None,
                         unfinished => return Ok(unfinished),
-                    }
-                    if let Some(dead) = detach::bury(view, table) {
-                        batch.take_empty_table(entry, dead);
-                        self.retired += 1;
+                    };
+                    match buried {
+                        Some(dead) => {
+                            batch.take_empty_table(entry, dead);
+                            self.retired += 1;
+                        }
+                        None if slot.range().covers(range) => return Ok(Progress::InUse),
+                        None => {}
                     }
                     next = slot.next();
                 }
@@ -302,7 +312,7 @@ impl<M: TableMemory, T: Maintenance, H: FnMut(IpaRange, Leaf)> Removal<'_, M, T,
             self.space.memory().relax();
             return None;
         };
-        locked.members().for_each(|(range, leaf)| (self.harvest)(range, leaf));
+        (self.harvest)(set.range(), locked.merged());
         batch.take_set(locked);
         self.account.spend(set.entries() - 1);
         Some(set)

@@ -13,11 +13,11 @@ use crate::epoch::Guard;
 use crate::format::Format;
 use crate::geometry::Granule;
 use crate::pte::{AtomicPte, Descriptor, TableAddr};
-use crate::table::{Look, Store, TableMemory, Tables};
+use crate::table::{Pinned, Store, TableMemory, Tables};
 
 /// A table at its place in the tree.
 pub(crate) struct View<'g, M: TableMemory> {
-    look: Look<'g, M>,
+    pinned: Pinned<'g, M>,
     entries: &'g [AtomicPte],
     level: Level,
     /// Address bits below those that pick an entry.
@@ -37,14 +37,14 @@ impl<M: TableMemory> Copy for View<'_, M> {}
 impl<'g, M: TableMemory> View<'g, M> {
     /// `table`, which translates at `level` and from `base` on.
     #[inline]
-    pub(crate) fn new(look: Look<'g, M>, table: TableAddr, level: Level, base: Ipa) -> Self {
-        let shift = look.tables().format().granule().shift(level);
-        Self { look, entries: look.resolve(table), level, shift, base }
+    pub(crate) fn new(pinned: Pinned<'g, M>, table: TableAddr, level: Level, base: Ipa) -> Self {
+        let shift = pinned.tables().format().granule().shift(level);
+        Self { pinned, entries: pinned.resolve(table), level, shift, base }
     }
 
     #[inline]
     pub(crate) fn granule(self) -> Granule {
-        self.look.tables().format().granule()
+        self.pinned.tables().format().granule()
     }
 
     /// The level of its entries.
@@ -104,7 +104,7 @@ impl<'g, M: TableMemory> Slot<'g, M> {
 
     #[inline]
     pub(crate) fn format(self) -> Format {
-        self.view.look.tables().format()
+        self.view.pinned.tables().format()
     }
 
     #[inline]
@@ -125,12 +125,12 @@ impl<'g, M: TableMemory> Slot<'g, M> {
 
     #[inline]
     pub(crate) fn tables(self) -> &'g Tables<M> {
-        self.view.look.tables()
+        self.view.pinned.tables()
     }
 
     #[inline]
     pub(crate) fn guard(self) -> &'g Guard<'g> {
-        self.view.look.guard()
+        self.view.pinned.guard()
     }
 
     /// Bytes that the entry translates.
@@ -151,26 +151,6 @@ impl<'g, M: TableMemory> Slot<'g, M> {
         IpaRange::of_entry(self.ipa(), self.span())
     }
 
-    /// How many entries a contiguous set has here; 1 where there are none.
-    #[inline]
-    pub(crate) fn contiguous_entries(self) -> usize {
-        self.granule().contiguous_entries(self.view.level).unwrap_or(1)
-    }
-
-    /// The slots of the contiguous set that this one would be part of; only
-    /// itself where there are no such sets.
-    pub(crate) fn contiguous_set(self) -> impl Iterator<Item = Self> {
-        let members = self.contiguous_entries();
-        let first = self.index - self.index % members;
-        (first..first + members).map(move |index| Self { index, ..self })
-    }
-
-    /// All the addresses that [`Self::contiguous_set`] translates.
-    pub(crate) fn contiguous_range(self) -> IpaRange {
-        let size = self.contiguous_entries() as u64 * self.span();
-        IpaRange::of_entry(self.ipa().align_down(size), size)
-    }
-
     /// The following slot of the same table, if this is not the last.
     #[inline]
     pub(crate) fn next(self) -> Option<Self> {
@@ -185,9 +165,9 @@ impl<'g, M: TableMemory> Slot<'g, M> {
     /// At level 3, where no TABLE descriptor can be decoded.
     #[inline]
     pub(crate) fn child(self, table: TableAddr) -> View<'g, M> {
-        let (look, shift) = (self.view.look, self.view.shift - self.granule().bits_per_level());
+        let (pinned, shift) = (self.view.pinned, self.view.shift - self.granule().bits_per_level());
         let level = self.view.level.next().expect("TABLE descriptors end at level 2");
-        View { look, entries: look.resolve(table), level, shift, base: self.ipa() }
+        View { pinned, entries: pinned.resolve(table), level, shift, base: self.ipa() }
     }
 
     /// Reads the entry, once.
@@ -196,8 +176,8 @@ impl<'g, M: TableMemory> Slot<'g, M> {
         self.place().load()
     }
 
-    /// The crate's only way to write to a table that is part of a tree:
-    /// replaces `old` by `new`, or returns what was there instead.
+    /// The crate's way to write to a table that is part of a tree: replaces
+    /// `old` by `new`, or returns what was there instead.
     #[inline]
     pub(crate) fn exchange(self, old: Descriptor, new: Descriptor) -> Result<(), Descriptor> {
         self.tables().memory().storing();
@@ -205,6 +185,22 @@ impl<'g, M: TableMemory> Slot<'g, M> {
         let store = Store { ipa: self.ipa(), level: self.level(), old, new };
         self.tables().memory().stored(store);
         Ok(())
+    }
+
+    /// The same where nobody competes: `old` is a lock that this CPU holds, or
+    /// an entry that it made DEAD. The walker leaves it alone, as it is not
+    /// valid, so a store does, which takes a fraction of the time.
+    ///
+    /// # Panics
+    ///
+    /// If something else is there.
+    #[inline]
+    pub(crate) fn replace(self, old: Descriptor, new: Descriptor) {
+        assert!(self.read() == old && !old.is_valid(), "an entry is changed by its owner only");
+        self.tables().memory().storing();
+        self.place().replace(new);
+        let store = Store { ipa: self.ipa(), level: self.level(), old, new };
+        self.tables().memory().stored(store);
     }
 
     #[inline]

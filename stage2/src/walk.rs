@@ -21,7 +21,7 @@ use crate::view::Slot;
 /// A page or block, as found by a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// The addresses it translates: one page or block.
+    /// The addresses it translates: one page or block, or a contiguous set.
     pub range: IpaRange,
     /// The memory that its first address translates to.
     pub output: PhysAddr,

@@ -16,6 +16,7 @@ mod image;
 mod kernel;
 mod layout;
 mod log;
+mod mutants;
 mod no_firmware;
 mod process;
 mod qemu;
@@ -82,6 +83,8 @@ enum Task {
     },
     /// Measure costs in instructions and compare them with the limits
     Bench(bench::Options),
+    /// Take barriers, invalidations and breaks out of `stage2`, one at a time, and see its tests fail
+    Mutants(mutants::Options),
     /// Run all tests
     Test(test::Options),
 }
@@ -118,6 +121,7 @@ fn run(task: Task) -> Result<()> {
             log::decode(&layout.elf(), &text)
         }
         Task::Bench(options) => bench::run(&layout, &options),
+        Task::Mutants(options) => mutants::run(&layout, &options),
         Task::Test(options) => test::run(&layout, &options),
     }
 }

@@ -7,8 +7,9 @@
 //! tables is done in few steps, and whether CPUs get in each other's way.
 //!
 //! `work.rs` says what is done, `side.rs` by whom, `count.rs` and `time.rs` how
-//! it is measured.
+//! it is measured. `ager.rs` has what only this project's crate does.
 
+mod ager;
 mod count;
 mod pool;
 mod report;
@@ -23,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use count::Counts;
 use report::{Goal, Row};
 use side::Contender;
-use work::{DISJOINT, SHARED, Sharing, WORKS, Work};
+use work::{DISJOINT, REGIONS, SHARED, Sharing, WORKS, Work};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -51,6 +52,7 @@ fn everything() -> Result<usize> {
     missed += report::print("nanoseconds, one thread", &times());
     missed += report::print("two threads, nothing shared", &disjoint());
     missed += report::print("nanoseconds, two threads in the same 2 MiB", &[shared()]);
+    missed += report::print("aging", &ager::measure());
     Ok(missed)
 }
 
@@ -78,6 +80,16 @@ fn instructions() -> Result<usize> {
         }
         rows.extend(against_rivals(work, &counts));
     }
+    let [alone, of_many] = REGIONS.each_ref().map(|work| -> Result<f64> {
+        let counted = count::count(work, Contender::Ours)?.context("valgrind is gone")?;
+        Ok(counted.instructions as f64 / f64::from(work.units))
+    });
+    rows.push(Row {
+        work: REGIONS[1].unit.into(),
+        value: of_many?,
+        baseline: Some(("the same alone".into(), alone?)),
+        goal: Goal::RatioAtMost(1.05),
+    });
     Ok(report::print("instructions, one thread", &rows))
 }
 

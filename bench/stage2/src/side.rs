@@ -4,13 +4,15 @@
 //! Nobody has a TLB to look after, so what is left is the work on tables.
 
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use aarch64_paging::Mapping;
 use aarch64_paging::descriptor::{PhysicalAddress, Stage2Attributes};
 use aarch64_paging::paging::{Constraints, MemoryRegion, Stage2};
 use stage2::epoch::Participant;
 use stage2::{
-    Attributes, Features, Geometry, Granule, Ipa, IpaRange, NoTlb, PaSize, PhysAddr, Space, TableMemory as _,
+    Attributes, Features, Geometry, Granule, Ipa, IpaRange, MapError, NoTlb, PaSize, PhysAddr, Space,
+    TableMemory as _,
 };
 
 use crate::pool::{Pool, Shared};
@@ -124,7 +126,14 @@ impl Side for Cpu<'_> {
     fn map(&mut self, ipa: u64, size: u64, output: u64) {
         let _held = self.lock.map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
         let output = PhysAddr::new(output);
-        let mapped = self.space.map(&self.cpu.pin(), range(ipa, size), output, Attributes::RAM, &NoTlb);
+        let map = || self.space.map(&self.cpu.pin(), range(ipa, size), output, Attributes::RAM, &NoTlb);
+        let mut mapped = map();
+        while mapped == Err(MapError::OutOfTables) {
+            // The other CPU holds them back: its thread lost its turn in the
+            // middle of something.
+            thread::yield_now();
+            mapped = map();
+        }
         mapped.expect("it was not mapped");
     }
 

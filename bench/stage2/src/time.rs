@@ -18,7 +18,7 @@ use crate::side::{self, Contender, Cpu};
 use crate::work::{Sharing, Work};
 
 /// How often everybody gets a turn.
-const ROUNDS: usize = 60;
+pub(crate) const ROUNDS: usize = 60;
 
 /// How long a turn takes at least.
 const TURN: Duration = Duration::from_millis(2);
@@ -71,17 +71,19 @@ impl Scaling {
     }
 }
 
+/// On cache lines of its own, as what belongs to a CPU is.
+#[repr(align(128))]
+pub(crate) struct Apart<T>(pub(crate) T);
+
 /// Two threads in one space: without a lock, and with one around everything.
 pub(crate) fn scale(sharing: &Sharing) -> [Scaling; 2] {
     let pool = Pool::new(1024);
     let space = side::space(&pool, 1);
-    let cpus = [(); 2].map(|()| pool.epochs().register().expect("room for a CPU"));
-    let [first, second] = cpus;
+    let mut cpus = [(); 2].map(|()| Apart(pool.epochs().register().expect("room for a CPU")));
     let lock = Mutex::new(());
-    let mut as_first = Cpu { space: &space, cpu: &first, lock: None };
+    let mut as_first = Cpu { space: &space, cpu: &cpus[0].0, lock: None };
     (sharing.prepare)(&mut as_first);
     let runs = repetitions(|| (sharing.run)(&mut as_first, 0));
-    let mut cpus = [first, second];
     let result = [None, Some(&lock)].map(|lock| {
         let mut fastest = [Duration::MAX; 2];
         for _ in 0..ROUNDS {
@@ -105,7 +107,10 @@ pub(crate) fn scale(sharing: &Sharing) -> [Scaling; 2] {
 
 /// Does `work` on a thread for each CPU, all from the same moment on, and says
 /// when the last was done.
-fn run_together<'e>(cpus: &mut [Participant<'e>], work: impl Fn(&Participant<'e>, u64) + Sync) -> Duration {
+fn run_together<'e>(
+    cpus: &mut [Apart<Participant<'e>>],
+    work: impl Fn(&Participant<'e>, u64) + Sync,
+) -> Duration {
     let threads = cpus.len();
     let (ready, work) = (&AtomicUsize::new(0), &work);
     let times = Mutex::new(Vec::new());
@@ -118,7 +123,7 @@ fn run_together<'e>(cpus: &mut [Participant<'e>], work: impl Fn(&Participant<'e>
                     thread::yield_now();
                 }
                 let start = Instant::now();
-                work(cpu, number);
+                work(&cpu.0, number);
                 let time = (start, Instant::now());
                 times.lock().unwrap_or_else(PoisonError::into_inner).push(time);
             });

@@ -122,6 +122,41 @@ pub(crate) const WORKS: &[Work] = &[
     },
 ];
 
+/// The pages of a region that goes, in [`REGIONS`].
+const REGION: u64 = 16 * MIB;
+
+/// Removing a region: when it is alone, and when it is one of many.
+pub(crate) const REGIONS: [Work; 2] = [
+    Work {
+        name: "region-alone",
+        unit: "map and unmap a region, per page",
+        units: (REGION / PAGE) as u32,
+        root_level: 1,
+        loads_at_most: None,
+        prepare: |_| {},
+        run: |side| {
+            side.map(IPA, REGION, MISALIGNED);
+            side.unmap(IPA, REGION);
+        },
+    },
+    Work {
+        name: "region-of-many",
+        unit: "one region of 64, per page",
+        units: (REGION / PAGE) as u32,
+        root_level: 1,
+        loads_at_most: None,
+        prepare: |side| {
+            for region in 1..64 {
+                side.map(IPA + region * REGION, REGION, MISALIGNED);
+            }
+        },
+        run: |side| {
+            side.map(IPA, REGION, MISALIGNED);
+            side.unmap(IPA, REGION);
+        },
+    },
+];
+
 /// Work of two threads in one space.
 pub(crate) struct Sharing {
     /// What a figure is for.
@@ -185,7 +220,7 @@ pub(crate) const SHARED: Sharing = Sharing {
 
 /// The work with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Work> {
-    WORKS.iter().find(|work| work.name == name)
+    WORKS.iter().chain(&REGIONS).find(|work| work.name == name)
 }
 
 /// Offsets of every other entry in what a table with entries of `span` bytes
@@ -198,15 +233,15 @@ fn every_other(span: u64, first: u64, mut visit: impl FnMut(u64)) {
 
 #[cfg(test)]
 mod tests {
-    use super::WORKS;
+    use super::{REGIONS, WORKS};
     use crate::pool::Pool;
     use crate::side::Contender;
 
     #[test]
     fn work_leaves_all_as_it_was() {
-        for work in WORKS {
+        for work in WORKS.iter().chain(&REGIONS) {
             for contender in Contender::ALL {
-                let pool = Pool::new(64);
+                let pool = Pool::new(1024);
                 let mut side = contender.start(&pool, work.root_level);
                 (work.prepare)(&mut *side);
                 (work.run)(&mut *side);

@@ -3,7 +3,7 @@
 //! Firmware comes first, if there is any (PSCI). Then, in the order of the tree, whatever device of the board can do it:
 //! all of them are kept, because firmware that has no answer for its board just returns.
 //!
-//! One file per programming model, one table ([`Kind::of_node`]) from device tree to model; the two that are watchdogs
+//! One file per programming model, one table (`Kind::of_node`) from device tree to model; the two that are watchdogs
 //! as well live in [`crate::watchdog`].
 
 mod snvs;

@@ -79,7 +79,7 @@ impl Kind {
         })
     }
 
-    /// What a person calls it; [`Self::of_name`] knows all but the spacings that no name is for.
+    /// What a person calls it; `of_name` knows all but the spacings that no name is for.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pl011 => "pl011",

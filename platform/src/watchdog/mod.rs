@@ -5,7 +5,7 @@
 //! stopped or reprogrammed here: most can't be stopped, and how long it waits is the choice of whoever started it.
 //! Only nodes that are enabled are touched, as with UARTs: registers without a clock can stop the bus.
 //!
-//! One file per programming model, one table ([`Kind::of_node`]) from device tree to model. Two of them can also reset
+//! One file per programming model, one table (`Kind::of_node`) from device tree to model. Two of them can also reset
 //! the machine; [`crate::reset`] uses the same files.
 
 pub(crate) mod bcm2835_pm;

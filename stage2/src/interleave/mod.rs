@@ -13,6 +13,12 @@
 //! `RUSTFLAGS="--cfg stage2_loom" cargo test --release -p stage2 --lib interleave`
 //! takes less than a minute. It limits in how many places a thread may be
 //! pre-empted; `LOOM_MAX_PREEMPTIONS=4` lifts the limit to four, and takes hours.
+//!
+//! What loom can't show: it switches CPUs at atomic accesses but never between
+//! one and the fence behind it, and its Acquire fences also acquire what other
+//! CPUs have read and passed on. So that a pin is stored with Release, and that
+//! an advance has an Acquire fence, is argued in `epoch.rs` and tested nowhere.
+//! And tables of two entries can't show in which order three would be killed.
 
 mod epochs;
 mod memory;

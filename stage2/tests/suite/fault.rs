@@ -10,9 +10,9 @@ use std::thread;
 use stage2::arena::{Arena, frame};
 use stage2::epoch::Participant;
 use stage2::{
-    Access, Annotation, Attributes, Contiguous, Dirty, Execute, Features, Geometry, Granule, InSet,
-    InstallError, Installed, Ipa, IpaRange, Leaf, Level, Maintenance, NoTlb, PaSize, Permissions, PhysAddr,
-    Pte, Resolved, Space, Stale, TableMemory,
+    Access, Aging, Annotation, Attributes, Budget, Contiguous, Cursor, Detail, Dirty, Execute, Features,
+    Geometry, Granule, InstallError, Installed, Ipa, IpaRange, Leaf, Level, Maintenance, NoTlb, PaSize,
+    Permissions, PhysAddr, Pte, Resolved, Space, Stale, Step, TableMemory, Tlb,
 };
 
 use crate::kit::{Lone, epochs};
@@ -122,7 +122,7 @@ mod install {
             let ipa = Ipa::new(GIB1);
             assert_eq!(install(&space, &second, GIB1, other, None, &machine), Ok(Installed::Retry));
             assert_eq!(space.make_young(&second.pin(), ipa, &machine), Resolved::Retry);
-            assert_eq!(space.relax(&second.pin(), ipa, Permissions::ALL, &machine), Ok(Resolved::Retry));
+            assert_eq!(space.relax(&second.pin(), ipa, Permissions::ALL, &machine), Resolved::Retry);
             Ok::<(), Infallible>(())
         };
         let installed = space.install(&cpu.pin(), Ipa::new(GIB1), page, None, validate, &machine);
@@ -345,10 +345,12 @@ fn with_set(machine: &Machine) -> Lone<'_, Machine> {
     let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
     let features = Features { contiguous: Contiguous::Allowed, ..Features::BASE };
     let space = Lone::new(geometry, features, machine).unwrap();
-    space.map(range(GIB1, 17 * PAGE), PhysAddr::new(0x8000_0000), Attributes::RAM, machine).unwrap();
-    for page in 0..17 {
-        change_leaf(&space, Ipa::new(GIB1 + page * PAGE), Leaf::aged);
-    }
+    space.map(range(GIB1, 17 * PAGE), PhysAddr::new(GIB1), Attributes::RAM, machine).unwrap();
+    let cpu = machine.cpu();
+    let mut cursor = Cursor::new(range(GIB1, 17 * PAGE));
+    let aging = Aging::Clear(Tlb::None);
+    let step = space.age_step(&cpu.pin(), &mut cursor, aging, Budget::UNLIMITED, machine, |_| {});
+    assert_eq!(step, Ok(Step::Done));
     space
 }
 
@@ -372,7 +374,7 @@ mod relax {
         let machine = Machine::new(16);
         let (space, cpu) = with_page(&machine, Permissions::READ_EXECUTE);
         let write = Permissions { access: Access::WriteOnly, execute: Execute::Never };
-        assert_eq!(space.relax(&cpu.pin(), Ipa::new(GIB1), write, &machine), Ok(Resolved::Done));
+        assert_eq!(space.relax(&cpu.pin(), Ipa::new(GIB1), write, &machine), Resolved::Done);
         assert_eq!(permissions(&space), Permissions::ALL);
         finish(space, &machine);
     }
@@ -381,8 +383,8 @@ mod relax {
     fn cost_is_one_local_invalidation() {
         let machine = Machine::new(16);
         let (space, cpu) = with_page(&machine, Permissions::READ_ONLY);
-        let _ = space.relax(&cpu.pin(), Ipa::new(GIB1), Permissions::ALL, &machine).unwrap();
-        assert_eq!(machine.take_counts(), Counts { local: 1, ..Counts::default() });
+        let _ = space.relax(&cpu.pin(), Ipa::new(GIB1), Permissions::ALL, &machine);
+        assert_eq!(machine.take_counts(), Counts { publish: 1, local: 1, ..Counts::default() });
         finish(space, &machine);
     }
 
@@ -390,8 +392,8 @@ mod relax {
     fn what_another_cpu_allowed_already_is_invalidated_here_too() {
         let machine = Machine::new(16);
         let (space, cpu) = with_page(&machine, Permissions::ALL);
-        let _ = space.relax(&cpu.pin(), Ipa::new(GIB1), Permissions::READ_WRITE, &machine).unwrap();
-        assert_eq!(machine.take_counts(), Counts { local: 1, ..Counts::default() });
+        let _ = space.relax(&cpu.pin(), Ipa::new(GIB1), Permissions::READ_WRITE, &machine);
+        assert_eq!(machine.take_counts(), Counts { publish: 1, local: 1, ..Counts::default() });
         finish(space, &machine);
     }
 
@@ -420,7 +422,7 @@ mod relax {
         });
         let write = Permissions::READ_WRITE;
         let resolved = space.relax(&cpu.pin(), page.start(), write, &local);
-        assert_eq!((resolved, local.0.take()), (Ok(Resolved::Retry), vec![(page, Stale::Leaves(Level::L3))]));
+        assert_eq!((resolved, local.0.take()), (Resolved::Retry, vec![(page, Stale::Leaves(Level::L3))]));
     }
 
     #[test]
@@ -431,7 +433,7 @@ mod relax {
         let entry = space.entry(&guard, Ipa::new(GIB1)).unwrap();
         let Pte::Leaf(page) = entry.pte() else { panic!("is mapped") };
         entry.try_update(page.aged()).unwrap();
-        let _ = space.relax(&guard, Ipa::new(GIB1), Permissions::ALL, &machine).unwrap();
+        let _ = space.relax(&guard, Ipa::new(GIB1), Permissions::ALL, &machine);
         assert!(!space.lookup(Ipa::new(GIB1)).unwrap().young);
         drop(guard);
         space.destroy(&machine);
@@ -449,22 +451,49 @@ mod relax {
             Pte::Leaf(leaf) => leaf.dirty(),
             other => panic!("{other:?}"),
         };
-        let _ = space.relax(&guard, Ipa::new(GIB1), Permissions::READ_EXECUTE, &machine).unwrap();
+        let _ = space.relax(&guard, Ipa::new(GIB1), Permissions::READ_EXECUTE, &machine);
         assert_eq!(dirty(), Dirty::Clean);
         let write = Permissions { access: Access::WriteOnly, execute: Execute::Never };
-        let _ = space.relax(&guard, Ipa::new(GIB1), write, &machine).unwrap();
+        let _ = space.relax(&guard, Ipa::new(GIB1), write, &machine);
         assert_eq!(dirty(), Dirty::Dirty);
         drop(guard);
         space.destroy(&machine);
     }
 
     #[test]
-    fn member_of_a_contiguous_set_keeps_the_permissions_of_the_set() {
+    fn permission_for_one_page_takes_its_contiguous_set_apart() {
         let machine = Machine::new(16);
         let (space, cpu) = (with_set(&machine), machine.cpu());
-        space.protect(range(GIB1, 16 * PAGE), Permissions::READ_ONLY, &machine).unwrap();
-        let refused = space.relax(&cpu.pin(), Ipa::new(GIB1 + 3 * PAGE), Permissions::ALL, &machine);
-        assert_eq!(refused, Err(InSet { set: range(GIB1, 16 * PAGE) }));
+        let (set, page) = (range(GIB1, 16 * PAGE), Ipa::new(GIB1 + 3 * PAGE));
+        space.protect(set, Permissions::READ_ONLY, &machine).unwrap();
+        assert_eq!(space.relax(&cpu.pin(), page, Permissions::ALL, &machine), Resolved::Retry);
+        assert_eq!(space.relax(&cpu.pin(), page, Permissions::ALL, &machine), Resolved::Done);
+        let allowed = |ipa| space.lookup(ipa).unwrap().attributes.permissions;
+        assert_eq!(allowed(page), Permissions::ALL);
+        assert_eq!(allowed(Ipa::new(GIB1 + 4 * PAGE)), Permissions::READ_ONLY);
+        finish(space, &machine);
+    }
+
+    #[test]
+    fn write_to_a_clean_contiguous_set_makes_all_of_it_dirty_and_leaves_it_whole() {
+        let machine = Machine::new(16);
+        let (space, cpu) = (with_set(&machine), machine.cpu());
+        let set = range(GIB1, 16 * PAGE);
+        let mut cursor = Cursor::new(set);
+        let step = space.collect_dirty_step(
+            &cpu.pin(),
+            &mut cursor,
+            Detail::Leaves,
+            Budget::UNLIMITED,
+            &machine,
+            |_| {},
+        );
+        assert_eq!(step, Ok(Step::Done));
+        machine.take_counts();
+        let write = Permissions { access: Access::WriteOnly, execute: Execute::Never };
+        assert_eq!(space.relax(&cpu.pin(), Ipa::new(GIB1 + 3 * PAGE), write, &machine), Resolved::Done);
+        assert_eq!(machine.take_counts(), Counts { publish: 1, local: 1, ..Counts::default() });
+        assert!(space.leaves(set).all(|leaf| leaf.dirty == Dirty::Dirty));
         finish(space, &machine);
     }
 }
@@ -574,7 +603,7 @@ mod together {
                     barrier.wait();
                     let ipa = Ipa::new(round * PAGE);
                     let faults = (1..)
-                        .find(|_| space.relax(&cpu.pin(), ipa, wanted, &Strict) == Ok(Resolved::Done))
+                        .find(|_| space.relax(&cpu.pin(), ipa, wanted, &Strict) == Resolved::Done)
                         .unwrap();
                     assert!(faults <= 2, "{faults} faults");
                 }

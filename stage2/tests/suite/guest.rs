@@ -109,7 +109,7 @@ impl<'m> Guest<'m> {
                 (false, _) => assert_eq!(self.space.make_young(&guard, ipa, self), Resolved::Done),
                 (true, Dirty::Clean) if writes && hardware => entry.try_update(leaf.dirtied()).unwrap(),
                 (true, Dirty::Clean) if writes => {
-                    assert_eq!(self.space.relax(&guard, ipa, access, self), Ok(Resolved::Done));
+                    assert_eq!(self.space.relax(&guard, ipa, access, self), Resolved::Done);
                 }
                 (true, dirty) => {
                     let cached = Cached { level: leaf.level(), writable: dirty == Dirty::Dirty };

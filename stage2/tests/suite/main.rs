@@ -7,6 +7,7 @@
 
 mod age;
 mod annotations;
+mod catalogue;
 mod contiguous;
 mod dirty;
 mod encoding;

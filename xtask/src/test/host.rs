@@ -123,7 +123,7 @@ fn passed_in(line: &str) -> Option<usize> {
     counts.split_once(" passed")?.0.parse().ok()
 }
 
-pub(super) fn cargo(task: &str) -> Command {
+pub(crate) fn cargo(task: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(task);
     command

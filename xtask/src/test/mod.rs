@@ -23,6 +23,7 @@ use crate::image;
 use crate::layout::Layout;
 use crate::setup::{self, Part};
 use crate::step::note;
+pub(crate) use host::cargo;
 use job::{Job, Tally};
 use machines::Machines;
 use proof::Depth;

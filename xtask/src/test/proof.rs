@@ -1,4 +1,4 @@
-//! Protocols, tried in every order: loom's models and Miri.
+//! Protocols, tried in every order: loom's models and Miri; and whether tests notice when something is missing.
 //!
 //! Loom runs the lock-free parts under all interleavings and all reorderings that the memory model allows; Miri runs the
 //! host tests and looks for undefined behaviour. Each needs its own build, in its own folder, so that neither throws away
@@ -10,6 +10,7 @@ use super::Ring;
 use super::host::{cargo, tests_of};
 use super::job::{Job, Tally};
 use crate::layout::Layout;
+use crate::mutants;
 use crate::setup::rust;
 use crate::step::note;
 
@@ -40,7 +41,12 @@ pub(super) fn jobs(layout: &Layout, depth: Depth) -> Vec<Job<'_>> {
         name: "stage2 under Miri".to_owned(),
         work: Box::new(move || miri(layout, depth)),
     };
-    models.into_iter().chain([miri]).collect()
+    let mutants = Job {
+        ring: Ring::Proof,
+        name: "mutants of stage2".to_owned(),
+        work: Box::new(move || mutants(layout, depth)),
+    };
+    models.into_iter().chain([miri, mutants]).collect()
 }
 
 fn interleavings(layout: &Layout, depth: Depth, package: &str, switch: &str) -> Result<Tally> {
@@ -50,6 +56,12 @@ fn interleavings(layout: &Layout, depth: Depth, package: &str, switch: &str) -> 
         command.env("LOOM_MAX_PREEMPTIONS", "4");
     }
     tests_of(layout, command.arg("--target-dir").arg(layout.target().join(switch)).arg("interleave"))
+}
+
+/// Whether the tests miss what is taken out of the crate.
+fn mutants(layout: &Layout, depth: Depth) -> Result<Tally> {
+    let score = mutants::hunt(layout, &mutants::Options::all(depth == Depth::Deep))?;
+    Ok(Tally { passed: score.caught, failures: score.survivors })
 }
 
 fn miri(layout: &Layout, depth: Depth) -> Result<Tally> {

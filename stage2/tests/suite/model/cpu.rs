@@ -133,10 +133,12 @@ impl State {
             let Doom { place, value, stage2, combined, scope } = doom;
             let tlb = &mut self.regimes.get_mut(&place.vmid).unwrap().tlb;
             let (held, _) = tlb.entry(place, value);
+            // Another CPU may have removed it before, and completely.
+            let removed = held.stage2 & stage2 | held.combined & combined;
             held.stage2 &= !stage2;
             held.combined &= !combined;
             if self.config.repeat && scope == Scope::InnerShareable {
-                held.draining |= stage2 | combined;
+                held.draining |= removed;
                 self.cpus[cpu].draining.push(doom);
             }
             tlb.prune(place);

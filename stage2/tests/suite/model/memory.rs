@@ -33,7 +33,8 @@ struct Version {
 pub(crate) struct Memory {
     words: Words,
     /// What the model knows each word to be. It differs from the word itself
-    /// only in tables that are being filled and not linked yet.
+    /// in tables that are being filled and not linked yet, and in those that
+    /// are unlinked and wait to be freed.
     known: Vec<u64>,
     /// Words with more than one version, oldest first, the current one last.
     versions: HashMap<usize, Vec<Version>>,
@@ -105,9 +106,10 @@ impl Memory {
         self.known[index(address)]
     }
 
-    /// Whether the word was stored to and the model not told yet.
-    pub(crate) fn is_changed(&self, address: u64) -> bool {
-        self.words[index(address)].load(Ordering::Acquire) != self.known[index(address)]
+    /// Whether `value` was stored to the word and the model not told yet.
+    pub(crate) fn is_changed_to(&self, address: u64, value: u64) -> bool {
+        let word = self.words[index(address)].load(Ordering::Acquire);
+        word == value && word != self.known[index(address)]
     }
 
     /// Takes over a word that was filled before its table was linked. Release

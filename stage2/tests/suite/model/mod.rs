@@ -29,7 +29,7 @@ mod cpu;
 mod guest;
 mod memory;
 mod monitor;
-mod rig;
+pub(crate) mod rig;
 mod select;
 mod shape;
 mod state;

@@ -159,9 +159,10 @@ impl Shape {
 
     /// Whether two leaves for the address `ipa` may be cached side by side.
     ///
-    /// Of the same size, they may differ in permissions and flags. Of
-    /// different size, never; with FEAT_BBM level 2 they may if they say the
-    /// same, permissions included.
+    /// They may differ in permissions and flags, which change without a break.
+    /// With FEAT_BBM level 2 they may also differ in size. Both at once happens
+    /// when one CPU splits a block while another one is not yet through with a
+    /// change of its permissions; the model takes the manual to allow that.
     pub(crate) fn leaves_agree(&self, a: (usize, u64), b: (usize, u64), ipa: u64, bbm2: bool) -> bool {
         let mapped = |(level, leaf)| self.output(leaf, level) + (ipa & (self.span(level) - 1));
         let differing = a.1 ^ b.1;
@@ -169,7 +170,7 @@ impl Shape {
             differing & !MAY_DIFFER == 0
         } else {
             let address = self.address_bits() | TABLE_OR_PAGE;
-            bbm2 && mapped(a) == mapped(b) && differing & !(address | ACCESS_FLAG | SOFTWARE) == 0
+            bbm2 && mapped(a) == mapped(b) && differing & !(address | MAY_DIFFER) == 0
         }
     }
 

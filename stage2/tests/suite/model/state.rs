@@ -62,8 +62,11 @@ impl State {
         }
     }
 
+    /// Notes that a rule was broken; the first few times will do.
     pub(crate) fn violation(&mut self, what: String) {
-        self.violations.push(what);
+        if self.violations.len() < 8 {
+            self.violations.push(what);
+        }
     }
 
     pub(crate) fn shape(&self, vmid: Vmid) -> Shape {
@@ -92,12 +95,17 @@ impl State {
     /// `cpu` stored `new` to the entry for `ipa` at `level` of a linked table.
     ///
     /// The crate does not say which table. It is the one in which a word has
-    /// changed; or if the same was stored as before, one that has it.
+    /// changed to this; or if the same was stored as before, one that has it.
+    /// Tables that wait to be freed are changed by the way, so those that a
+    /// walker may come into are looked at first.
     pub(crate) fn stored(&mut self, cpu: usize, ipa: u64, level: usize, new: u64) {
-        let changed = self.places(ipa, level).find(|place| self.memory.is_changed(place.word));
-        let same =
-            |place: &Place| self.memory.current(place.word) == new && self.reach(self.table_of(*place)) != 0;
-        if let Some(place) = changed.or_else(|| self.places(ipa, level).find(same)) {
+        let places: Vec<_> = self.places(ipa, level).collect();
+        let linked = |place: &&Place| self.reach(self.table_of(**place)) != 0;
+        let changed = |place: &&Place| self.memory.is_changed_to(place.word, new);
+        let same = |place: &&Place| self.memory.current(place.word) == new;
+        let candidates = || places.iter().filter(linked);
+        let found = candidates().find(changed).or_else(|| candidates().find(same));
+        if let Some(&place) = found.or_else(|| places.iter().find(changed)) {
             self.memory.stored(place.word, cpu);
             self.check_released(place);
             self.appeared(place, self.memory.current(place.word));

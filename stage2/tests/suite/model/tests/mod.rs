@@ -1,5 +1,6 @@
 //! The model, seen at work and seen to bite.
 
+mod aging;
 mod catalogue;
 mod guests;
 mod hardware;

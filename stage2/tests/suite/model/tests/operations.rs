@@ -16,7 +16,12 @@ pub(super) type Operation = fn(&Rig<'_>, usize) -> Result<(), MapError>;
 /// Lets CPU 1 do `second` between any two steps of CPU 0's `first`, and looks
 /// whether everything is in order and `then` agrees. Where operations go
 /// through a whole table, a `stride` passes over steps.
-pub(super) fn at_every_step(stride: usize, setup: Operation, [first, second]: [Operation; 2], then: impl Fn(&Rig<'_>)) {
+pub(super) fn at_every_step(
+    stride: usize,
+    setup: Operation,
+    [first, second]: [Operation; 2],
+    then: impl Fn(&Rig<'_>),
+) {
     Schedule::at_every_step(stride, |schedule| {
         let machine = Machine::new(Config::FULL);
         let rig = Rig::new(&machine);

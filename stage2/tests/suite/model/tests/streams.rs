@@ -7,8 +7,8 @@
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
 use stage2::{
-    AccessFlag, Annotation, Budget, Contiguous, Cursor, DirtyState, Features, Geometry, Granule, Ipa,
-    IpaRange, Level, MapError, Mapping, PaSize, Permissions, PhysAddr,
+    AccessFlag, Aging, Annotation, Bbm, Budget, Contiguous, Cursor, Detail, DirtyState, Features, Geometry,
+    Granule, Ipa, IpaRange, Level, MapError, Mapping, PaSize, Permissions, PhysAddr, Tlb,
 };
 
 use crate::model::rig::{Rig, range};
@@ -20,9 +20,14 @@ enum Deed {
     Map(IpaRange, u64),
     Unmap(IpaRange),
     Protect(IpaRange, Permissions),
+    Relax(Ipa, Permissions),
+    MakeYoung(Ipa),
+    Age(IpaRange, Aging),
+    CollectDirty(IpaRange),
     Split(IpaRange),
-    Collapse(u64),
-    Fold(u64),
+    Collapse(Ipa),
+    Fold(Ipa),
+    Unfold(Ipa),
     Migrate(u64, u64),
     Annotate(IpaRange),
     ClearAnnotations(IpaRange),
@@ -52,15 +57,23 @@ fn deeds(granule: Granule) -> impl Strategy<Value = Deed> {
         Just(Permissions::NONE)
     ];
     let accesses = prop_oneof![Just(Access::Read), Just(Access::Write), Just(Access::Execute)];
-    let addresses = || ranges(granule).prop_map(|range| range.start().bits());
+    let agings =
+        prop_oneof![Just(Aging::Test), Just(Aging::Clear(Tlb::None)), Just(Aging::Clear(Tlb::Batch))];
+    let ipas = move || ranges(granule).prop_map(|range| range.start());
+    let addresses = move || ranges(granule).prop_map(|range| range.start().bits());
     let outputs = || (1_u64..4).prop_map(|gib| gib << 36);
     prop_oneof![
         4 => (ranges(granule), outputs()).prop_map(|(range, output)| Deed::Map(range, output + range.start().bits())),
         4 => ranges(granule).prop_map(Deed::Unmap),
-        3 => (ranges(granule), permissions).prop_map(|(range, permissions)| Deed::Protect(range, permissions)),
-        1 => ranges(granule).prop_map(Deed::Split),
-        2 => addresses().prop_map(Deed::Collapse),
-        1 => addresses().prop_map(Deed::Fold),
+        3 => (ranges(granule), permissions.clone()).prop_map(|(range, permissions)| Deed::Protect(range, permissions)),
+        1 => (ipas(), permissions.clone()).prop_map(|(ipa, permissions)| Deed::Relax(ipa, permissions)),
+        1 => ipas().prop_map(Deed::MakeYoung),
+        1 => (ranges(granule), agings).prop_map(|(range, aging)| Deed::Age(range, aging)),
+        2 => ranges(granule).prop_map(Deed::CollectDirty),
+        2 => ranges(granule).prop_map(Deed::Split),
+        3 => ipas().prop_map(Deed::Collapse),
+        2 => ipas().prop_map(Deed::Fold),
+        1 => ipas().prop_map(Deed::Unfold),
         1 => (addresses(), outputs()).prop_map(|(ipa, output)| Deed::Migrate(ipa, output + ipa)),
         1 => ranges(granule).prop_map(Deed::Annotate),
         1 => ranges(granule).prop_map(Deed::ClearAnnotations),
@@ -73,47 +86,49 @@ fn deeds(granule: Granule) -> impl Strategy<Value = Deed> {
 fn perform(rig: &Rig<'_>, number: usize, deeds: &[Deed]) {
     for &deed in deeds {
         let cpu = rig.cpu(number);
-        let (space, unlimited, maintenance) = (&rig.space, Budget::UNLIMITED, &cpu.maintenance);
+        let (space, guard, maintenance) = (&rig.space, &cpu.pin(), &cpu.maintenance);
+        let whole = Budget::UNLIMITED;
         let result = match deed {
             Deed::Map(range, output) => cpu.map(range, output),
             Deed::Unmap(range) => cpu.unmap(range),
             Deed::Protect(range, permissions) => cpu.protect(range, permissions),
+            Deed::Age(range, aging) => {
+                let cursor = &mut Cursor::new(range);
+                space.age_step(guard, cursor, aging, whole, maintenance, |_| {}).map(|_| ())
+            }
+            Deed::CollectDirty(range) => {
+                let cursor = &mut Cursor::new(range);
+                let detail = Detail::Leaves;
+                space.collect_dirty_step(guard, cursor, detail, whole, maintenance, |_| {}).map(|_| ())
+            }
             Deed::Split(range) => {
-                let mut cursor = Cursor::new(range);
-                space.split_step(&cpu.pin(), &mut cursor, Level::L3, unlimited, maintenance).map(|_| ())
-            }
-            // These may be refused, by what others do.
-            Deed::Collapse(ipa) => {
-                let _ = space.collapse(&cpu.pin(), Ipa::new(ipa), maintenance);
-                Ok(())
-            }
-            Deed::Fold(ipa) => {
-                let _ = space.fold(&cpu.pin(), Ipa::new(ipa), maintenance);
-                Ok(())
-            }
-            Deed::Migrate(ipa, output) => {
-                let copy = |from: Mapping| rig.machine.copy(from.output.bits(), from.range.size());
-                let _ = space.migrate(&cpu.pin(), Ipa::new(ipa), PhysAddr::new(output), copy, maintenance);
-                Ok(())
+                let cursor = &mut Cursor::new(range);
+                space.split_step(guard, cursor, Level::L3, whole, maintenance).map(|_| ())
             }
             Deed::Annotate(range) => {
-                let (mut cursor, note) = (Cursor::new(range), Annotation::new(1).unwrap());
-                space.annotate_step(&cpu.pin(), &mut cursor, note, unlimited, maintenance).map(|_| ())
+                let (cursor, note) = (&mut Cursor::new(range), Annotation::new(1).unwrap());
+                space.annotate_step(guard, cursor, note, whole, maintenance).map(|_| ())
             }
             Deed::ClearAnnotations(range) => {
-                let mut cursor = Cursor::new(range);
-                space.clear_annotations_step(&cpu.pin(), &mut cursor, unlimited, maintenance).map(|_| ())
+                let cursor = &mut Cursor::new(range);
+                space.clear_annotations_step(guard, cursor, whole, maintenance).map(|_| ())
             }
-            Deed::Reclaim => {
-                cpu.reclaim();
-                Ok(())
-            }
-            Deed::Access(ipa, access, way) => {
-                rig.machine.access(number, 1, ipa, access, way);
-                Ok(())
-            }
-            Deed::Speculate(ipa) => {
-                rig.machine.speculate(number, 1, ipa);
+            // The others are refused where they make no sense, and say so.
+            deed => {
+                match deed {
+                    Deed::Relax(ipa, permissions) => drop(space.relax(guard, ipa, permissions, maintenance)),
+                    Deed::MakeYoung(ipa) => drop(space.make_young(guard, ipa, maintenance)),
+                    Deed::Collapse(ipa) => drop(space.collapse(guard, ipa, maintenance)),
+                    Deed::Fold(ipa) => drop(space.fold(guard, ipa, maintenance)),
+                    Deed::Unfold(ipa) => space.unfold(guard, ipa, maintenance),
+                    Deed::Migrate(ipa, output) => {
+                        let copy = |from: Mapping| rig.machine.copy(from.output.bits(), from.range.size());
+                        drop(space.migrate(guard, Ipa::new(ipa), PhysAddr::new(output), copy, maintenance));
+                    }
+                    Deed::Access(ipa, access, way) => drop(rig.machine.access(number, 1, ipa, access, way)),
+                    Deed::Speculate(ipa) => rig.machine.speculate(number, 1, ipa),
+                    _ => drop(cpu.reclaim()),
+                }
                 Ok(())
             }
         };
@@ -130,10 +145,10 @@ fn scenario() -> impl Strategy<Value = (Granule, PaSize, Config, Vec<Vec<Deed>>)
         1 => Just((Granule::Kib16, PaSize::Bits48)),
         1 => Just((Granule::Kib16, PaSize::Bits52)),
     ];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (shapes, flags).prop_flat_map(|((granule, pa_size), (level_hints, range_operations, repeat))| {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (shapes, flags).prop_flat_map(|((granule, pa_size), (level_hints, range_operations, repeat, bbm2))| {
         let table_memory = 64 * granule.page_size();
-        let config = Config { cpus: 3, table_memory, level_hints, range_operations, repeat, bbm2: false };
+        let config = Config { cpus: 3, table_memory, level_hints, range_operations, repeat, bbm2 };
         let streams = proptest::collection::vec(proptest::collection::vec(deeds(granule), 1..5), 2..4);
         (Just(granule), Just(pa_size), Just(config), streams)
     })
@@ -147,12 +162,12 @@ proptest! {
         (granule, pa_size, config, streams) in scenario(),
         seed in any::<u64>(),
         rarity in prop_oneof![Just(2_u64), Just(8), Just(40), Just(200)],
-        contiguous in prop_oneof![Just(Contiguous::Never), Just(Contiguous::Allowed)],
-        dirty in prop_oneof![Just(DirtyState::WriteProtect), Just(DirtyState::Hardware)],
     ) {
         let machine = Machine::new(config);
         let geometry = Geometry::new(granule, 40, pa_size).unwrap();
-        let features = Features { access_flag: AccessFlag::Hardware, dirty, contiguous, ..Features::BASE };
+        let bbm = if config.bbm2 { Bbm::Level2 } else { Bbm::Level0 };
+        let features =
+            Features { access_flag: AccessFlag::Hardware, dirty: DirtyState::Hardware, bbm, contiguous: Contiguous::Allowed, ..Features::BASE };
         let rig = Rig::with_shape(&machine, geometry, features, 1);
         let (page, block) = (granule.page_size(), granule.span(Level::L2));
         rig.cpu(0).map(range(0, block + 3 * page), 1 << 36).unwrap();
