@@ -105,7 +105,8 @@ fn c86_blocks_are_created_logged_and_made_whole_again() {
         let (mut cursor, mut found) = (Cursor::new(whole), Vec::new());
         let (detail, budget) = (Detail::Pages, Budget::UNLIMITED);
         let visit = |range| found.push(range);
-        space.collect_dirty_step(&cpu.pin(), &mut cursor, detail, budget, &machine, visit).unwrap();
+        let step = space.collect_dirty_step(&cpu.pin(), &mut cursor, detail, budget, &machine, visit);
+        assert_eq!(step, Ok(Step::Done));
         found.into_iter().map(IpaRange::size).sum::<u64>()
     };
     assert_eq!(collect(), 2 * MIB2, "all may have been written to");
