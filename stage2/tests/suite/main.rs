@@ -12,6 +12,7 @@ mod contiguous;
 mod dirty;
 mod encoding;
 mod fault;
+mod geometries;
 mod guest;
 mod kit;
 mod machine;
