@@ -210,7 +210,14 @@ impl State {
             let combined = combined & held.combined & !found & !(held.stage2 & !stage2);
             if stage2 | combined != 0 {
                 self.held(&held).stage2 &= !stage2;
-                doomed.push(Doom { place: held.place, value: held.value, stage2, combined, scope, repeated: 0 });
+                doomed.push(Doom {
+                    place: held.place,
+                    value: held.value,
+                    stage2,
+                    combined,
+                    scope,
+                    repeated: 0,
+                });
             }
         }
         for doom in &doomed {
