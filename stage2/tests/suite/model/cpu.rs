@@ -45,6 +45,9 @@ struct Doom {
     stage2: CpuSet,
     combined: CpuSet,
     scope: Scope,
+    /// Who has issued a broadcast TLBI since it began to drain: whichever of
+    /// them executes a DSB has waited for it.
+    repeated: CpuSet,
 }
 
 impl Cpu {
@@ -122,7 +125,9 @@ impl State {
         let doomed = self.cpus[cpu].doomed.extract_if(.., |doom| which(doom.scope)).collect::<Vec<_>>();
         let mut drained = Vec::new();
         if which(Scope::InnerShareable) && std::mem::take(&mut self.cpus[cpu].broadcast) {
-            drained = std::mem::take(&mut self.cpus[cpu].draining);
+            for other in &mut self.cpus {
+                drained.extend(other.draining.extract_if(.., |doom| doom.repeated & 1 << cpu != 0));
+            }
         }
         for Doom { place, value, stage2, combined, .. } in drained {
             let tlb = &mut self.regimes.get_mut(&place.vmid).unwrap().tlb;
@@ -130,7 +135,7 @@ impl State {
             tlb.prune(place);
         }
         for doom in doomed {
-            let Doom { place, value, stage2, combined, scope } = doom;
+            let Doom { place, value, stage2, combined, scope, .. } = doom;
             let tlb = &mut self.regimes.get_mut(&place.vmid).unwrap().tlb;
             let (held, _) = tlb.entry(place, value);
             // Another CPU may have removed it before, and completely.
@@ -152,7 +157,11 @@ impl State {
             Tlbi::Repeat => Scope::InnerShareable,
         };
         self.counts.tlbi(operation);
-        self.cpus[cpu].broadcast |= scope == Scope::InnerShareable;
+        if scope == Scope::InnerShareable {
+            self.cpus[cpu].broadcast = true;
+            let draining = self.cpus.iter_mut().flat_map(|cpu| &mut cpu.draining);
+            draining.for_each(|doom| doom.repeated |= 1 << cpu);
+        }
         let Some(vmid) = self.cpus[cpu].synchronised.map(select::vmid) else { return };
         let Some(Regime { shape, .. }) = self.regimes.get(&vmid) else { return };
         let cpus = match scope {
@@ -201,7 +210,14 @@ impl State {
             let combined = combined & held.combined & !found & !(held.stage2 & !stage2);
             if stage2 | combined != 0 {
                 self.held(&held).stage2 &= !stage2;
-                doomed.push(Doom { place: held.place, value: held.value, stage2, combined, scope });
+                doomed.push(Doom {
+                    place: held.place,
+                    value: held.value,
+                    stage2,
+                    combined,
+                    scope,
+                    repeated: 0,
+                });
             }
         }
         for doom in &doomed {
