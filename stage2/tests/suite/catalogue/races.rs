@@ -1,8 +1,7 @@
 //! Two CPUs at the same entries: the second comes in between any two steps of
 //! the first.
 
-use stage2::{Budget, Cursor, Features, Geometry, Granule, Ipa, Level, MapError, PaSize, Permissions};
-use stage2::{PhysAddr, Step};
+use stage2::{Budget, Cursor, Ipa, Level, MapError, Permissions, PhysAddr, Step};
 
 use crate::model::rig::{Rig, range};
 use crate::model::{Config, Machine, Schedule};
@@ -14,13 +13,13 @@ const RAM: u64 = 0x4000_0000;
 /// What a CPU does.
 type Program = fn(&Rig<'_>, usize);
 
-/// Lets CPU 1 do the second program at step 0 of CPU 0's first, at step
-/// `every`, and so on; each time, everything must be in order.
-fn meet(every: usize, config: Config, features: Features, setup: Program, programs: [Program; 2]) {
+/// Lets CPU 1 do the second program at step 0 of CPU 0's first, at step 1, and
+/// so on, later with ever more steps between; each time, everything must be in
+/// order.
+fn meet(setup: Program, programs: [Program; 2]) {
     let run = |step| {
-        let machine = Machine::new(config);
-        let geometry = Geometry::new(Granule::Kib4, 40, PaSize::Bits40).unwrap();
-        let rig = Rig::with_shape(&machine, geometry, features, 1);
+        let machine = Machine::new(Config::FULL);
+        let rig = Rig::new(&machine);
         setup(&rig, 0);
         let tasks = programs.iter().enumerate().map(|(cpu, program)| {
             let rig = &rig;
@@ -34,7 +33,7 @@ fn meet(every: usize, config: Config, features: Features, setup: Program, progra
     };
     let mut step = 0;
     while step < run(step) {
-        step += every;
+        step += 1 + step / 16;
     }
 }
 
@@ -69,9 +68,6 @@ fn migrate(rig: &Rig<'_>, cpu: usize) {
 #[test]
 fn c01_walk_does_not_go_on_in_a_table_that_became_a_block() {
     meet(
-        61,
-        Config::FULL,
-        Features::BASE,
         pages,
         [
             |rig, cpu| {
@@ -91,9 +87,6 @@ fn c01_walk_does_not_go_on_in_a_table_that_became_a_block() {
 #[test]
 fn c08_walk_through_a_table_that_is_unmapped_finds_its_pages_or_nothing() {
     meet(
-        61,
-        Config::FULL,
-        Features::BASE,
         pages,
         [
             |rig, cpu| {
@@ -115,13 +108,13 @@ fn c08_walk_through_a_table_that_is_unmapped_finds_its_pages_or_nothing() {
 #[test]
 fn c11_entry_between_break_and_make_keeps_its_table() {
     let unmap: Program = |rig, cpu| rig.cpu(cpu).unmap(range(0, MIB2)).unwrap();
-    meet(1, Config::FULL, Features::BASE, pages, [migrate, unmap]);
+    meet(pages, [migrate, unmap]);
 }
 
 #[test]
 fn c11_unmap_of_a_table_waits_for_an_entry_between_break_and_make() {
     let unmap: Program = |rig, cpu| rig.cpu(cpu).unmap(range(PAGE, MIB2 - PAGE)).unwrap();
-    meet(1, Config::FULL, Features::BASE, pages, [migrate, unmap]);
+    meet(pages, [migrate, unmap]);
 }
 
 #[test]
@@ -131,9 +124,6 @@ fn c14_protection_reaches_what_lies_behind_a_hole_and_a_held_entry() {
         rig.cpu(cpu).unmap(range(PAGE, PAGE)).unwrap();
     };
     meet(
-        1,
-        Config::FULL,
-        Features::BASE,
         setup,
         [migrate, |rig, cpu| {
             let cpu = rig.cpu(cpu);
@@ -158,5 +148,5 @@ fn c30_block_and_page_that_are_mapped_at_once_leave_no_table_behind() {
         // A block that finds the page gives all back, and nothing of the page's.
         assert_eq!(look(rig, cpu, 5 * PAGE), Some(RAM + 5 * PAGE));
     };
-    meet(1, Config::FULL, Features::BASE, |_, _| {}, [one, other]);
+    meet(|_, _| {}, [one, other]);
 }
