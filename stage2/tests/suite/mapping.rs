@@ -382,6 +382,20 @@ mod unmap {
     }
 
     #[test]
+    fn block_and_the_table_beside_it_are_both_forgotten() {
+        let machine = machine();
+        let space = space(&machine);
+        space.map(range(GIB1, MIB2), pa(GIB1), Attributes::RAM, &machine).unwrap();
+        space.map(range(GIB1 + MIB2, 2 * PAGE), pa(PAGE), Attributes::RAM, &machine).unwrap();
+        machine.take_counts();
+        // One batch: a leaf at level 2, and a table with pages.
+        space.unmap(range(GIB1, 2 * MIB2), &machine).unwrap();
+        assert_eq!(machine.take_counts().range, 1);
+        machine.check_coherent(&space);
+        finish(space, &machine);
+    }
+
+    #[test]
     fn invalidations_do_not_grow_with_the_range() {
         let machine = machine();
         let space = space(&machine);
